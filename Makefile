@@ -1,0 +1,123 @@
+# perceiverd - `make` explains itself. Objects go to build/, nothing else is written in the tree.
+
+PREFIX  ?= /usr/local
+DESTDIR ?=
+PORT    ?= 8080
+ONCE    ?=
+# make SAN=address,undefined or SAN=thread builds into a folder of its own.
+SAN     ?=
+B       := build$(if $(SAN),/san-$(subst $(comma),-,$(SAN)))
+comma   := ,
+PYTHON  ?= /usr/bin/python3
+
+VERSION := 0.1.0
+COMMIT  := $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
+
+CC      ?= gcc
+OPT     ?= -O2
+WARN    := -Wall -Wextra -Werror
+CFLAGS  ?= -g
+ALL_CFLAGS = -std=gnu11 -D_GNU_SOURCE -I. $(WARN) $(OPT) -fPIC -fvisibility=hidden -pthread \
+             $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer) $(CFLAGS)
+LDFLAGS += -pthread $(if $(SAN),-fsanitize=$(SAN))
+
+PKGS    := openblas jansson spng libjpeg
+SRV_PKGS := libuv libmicrohttpd libsystemd inih
+LIB_LIBS = $(shell pkg-config --libs $(PKGS)) -lm
+SRV_LIBS = $(shell pkg-config --libs $(SRV_PKGS))
+CTL_LIBS = $(shell pkg-config --libs libcurl)
+PKG_CFLAGS = $(shell pkg-config --cflags $(PKGS) $(SRV_PKGS) libcurl 2>/dev/null)
+
+LIB_SRC   := $(wildcard lib/*.c lib/*/*.c)
+PROTO_SRC := $(wildcard proto/*.c)
+CTL_SRC   := $(wildcard server/ctl*.c server/perceiverctl.c)
+MAIN_SRC  := server/perceiverd.c
+SRV_SRC   := $(filter-out $(CTL_SRC) $(MAIN_SRC),$(wildcard server/*.c))
+TEST_SRC  := $(wildcard tests/unit/*/test_*.c tests/unit/*/*/test_*.c)
+
+obj = $(patsubst %.c,$(B)/obj/%.o,$(1))
+LIB_OBJ   := $(call obj,$(LIB_SRC))
+PROTO_OBJ := $(call obj,$(PROTO_SRC)) $(B)/obj/proto/openapi_json.o
+SRV_OBJ   := $(call obj,$(SRV_SRC))
+CTL_OBJ   := $(call obj,$(CTL_SRC))
+TESTS     := $(patsubst tests/unit/%.c,$(B)/tests/%,$(TEST_SRC))
+
+.DEFAULT_GOAL := help
+.PHONY: help
+help: ## show this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
+
+.PHONY: build
+build: packages-build compile ## build perceiverd, perceiverctl and libperceiver into build/
+
+.PHONY: compile
+compile: $(B)/perceiverd $(B)/perceiverctl $(B)/libperceiver.a $(B)/libperceiver.so $(B)/include/perceiver.h
+
+# ---- one rule for each kind of file -----------------------------------------------------------
+
+# One file per instruction set gets that instruction set; everything else stays portable.
+$(B)/obj/lib/kernel/%_avx2.o: ISA = -mavx2 -mfma -mf16c
+$(B)/obj/lib/kernel/%_avx512.o: ISA = -mavx512f -mavx512vl -mavx512dq -mavx512bw -mfma
+
+$(B)/obj/%.o: %.c $(B)/flags
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $(ISA) $(PKG_CFLAGS) -MMD -MP -c $< -o $@
+
+# Rebuild everything when flags change, and what prints the version when the commit does.
+$(B)/flags: FORCE
+	@mkdir -p $(@D)
+	@echo '$(CC) $(ALL_CFLAGS)' | cmp -s - $@ || echo '$(CC) $(ALL_CFLAGS)' > $@
+$(B)/version.h: FORCE
+	@mkdir -p $(@D)
+	@echo '#define PCV_VERSION "$(VERSION) ($(COMMIT))"' | cmp -s - $@ || \
+	 echo '#define PCV_VERSION "$(VERSION) ($(COMMIT))"' > $@
+.PHONY: FORCE
+FORCE:
+$(B)/obj/lib/base/version.o: $(B)/version.h
+$(B)/obj/lib/base/version.o: ISA = -I$(B)
+
+$(B)/openapi.c: proto/openapi.yaml proto/openapi2c.py
+	@mkdir -p $(@D)
+	$(PYTHON) proto/openapi2c.py proto/openapi.yaml > $@.tmp && mv $@.tmp $@
+$(B)/obj/proto/openapi_json.o: $(B)/openapi.c
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -c $< -o $@
+
+$(B)/libperceiver.a: $(LIB_OBJ)
+	@rm -f $@
+	ar rcs $@ $^
+$(B)/libperceiver.so: $(LIB_OBJ)
+	$(CC) $(LDFLAGS) -shared -Wl,-soname,libperceiver.so.0 -Wl,-z,defs -Wl,--version-script=lib/perceiver.map $^ $(LIB_LIBS) -o $@
+# The one public header: what lib/perceiver.h includes of base/ is written into it.
+$(B)/include/perceiver.h: lib/perceiver.h lib/base/err.h lib/base/tensor.h
+	@mkdir -p $(@D)
+	awk '/^#include "lib\//{gsub(/"/,"",$$2); while((getline l < $$2) > 0) if (l !~ /^#include "lib\//) print l; next} {print}' $< > $@
+
+$(B)/perceiverd: $(B)/obj/server/perceiverd.o $(SRV_OBJ) $(PROTO_OBJ) $(B)/libperceiver.a
+	$(CC) $(LDFLAGS) $^ $(LIB_LIBS) $(SRV_LIBS) -o $@
+$(B)/perceiverctl: $(CTL_OBJ) $(PROTO_OBJ) $(B)/libperceiver.a
+	$(CC) $(LDFLAGS) $^ $(LIB_LIBS) $(CTL_LIBS) -o $@
+
+# Unit tests: one program for each test_*.c, linked with everything below main().
+$(B)/tests/%: $(B)/obj/tests/unit/%.o $(SRV_OBJ) $(PROTO_OBJ) $(B)/libperceiver.a
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) $^ $(LIB_LIBS) $(SRV_LIBS) -lcmocka -o $@
+.SECONDARY:
+.PHONY: tests-compile
+tests-compile: $(TESTS)
+
+# ---- what a person asks for ---------------------------------------------------------------------
+
+.PHONY: packages packages-build packages-all
+packages: ## print the Debian packages that build, demo and tests need
+	@sed -e 's/#.*//' -e '/^ *$$/d' -e 's/ *$$//' deploy/packages.txt
+packages-build:
+	@deploy/install-packages build
+packages-all:
+	@deploy/install-packages all
+
+.PHONY: clean
+clean: ## remove build/
+	rm -rf build
+
+-include $(wildcard $(B)/obj/*/*.d $(B)/obj/*/*/*.d $(B)/obj/*/*/*/*.d $(B)/obj/*/*/*/*/*.d)

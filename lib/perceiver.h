@@ -1,0 +1,247 @@
+/* perceiver.h - libperceiver: Perceiver (arXiv 2103.03206) and Perceiver IO (arXiv 2107.14795)
+ * inference on CPUs, exact and without Python. The library's only public header.
+ *
+ *     struct pcv_err e;
+ *     struct pcv_pool *pool;      pcv_pool_new(&pool, 0, &e);
+ *     struct pcv_model *m;        pcv_model_open(&m, "models/fashion", pool, &e);
+ *     struct pcv_ws *ws;          pcv_ws_new(&ws, pool, &e);  pcv_ws_reserve(ws, m, 1, 0, &e);
+ *     struct pcv_media shoe = {.data = png, .len = n};
+ *     struct pcv_input *in;       pcv_input_from_media(&in, m, &shoe, 1, &e);
+ *     float logits[10];
+ *     struct pcv_query q = {.task = 0, .logits = logits};
+ *     struct pcv_item item = {.input = in, .queries = &q, .nqueries = 1};
+ *     pcv_forward(m, ws, &item, 1, NULL, &e);
+ *     struct pcv_score top[3];    pcv_top_k(logits, 10, 3, top);
+ *     puts(pcv_task_label(m, 0, top[0].index));
+ *
+ * Three kinds of object. A model is immutable after opening and shared by all threads. An input is
+ * built once, by any thread, and then only read. A workspace is the scratch of one forward at a
+ * time. Functions that can fail return 0 or a PCV_E* code and fill pcv_err; a failed call leaves its
+ * outputs untouched. The library never logs, exits or reads the environment.
+ *
+ * Words: own = the caller frees it; borrow = valid until what it came from is freed. */
+#ifndef PERCEIVER_H
+#define PERCEIVER_H
+
+#include "lib/base/err.h"
+#include "lib/base/tensor.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+
+struct pcv_pool;
+struct pcv_model;
+struct pcv_input;
+struct pcv_ws;
+
+/* ---- threads ------------------------------------------------------------------------------ */
+
+/* own: pcv_pool_free. threads counts the caller of pcv_forward; 0 takes what the process may use
+ * (affinity and cgroup quota), at most 256. */
+PCV_CHECK int pcv_pool_new(struct pcv_pool **ret, int threads, struct pcv_err *e);
+void pcv_pool_free(struct pcv_pool *p); /* joins; NULL is fine */
+int pcv_pool_threads(const struct pcv_pool *p);
+
+/* Processors this process may use: min(affinity, cgroup quota rounded up), at least 1. */
+int pcv_cpu_available(void);
+
+/* ---- models ------------------------------------------------------------------------------- */
+
+enum pcv_input_kind { PCV_INPUT_TEXT, PCV_INPUT_IMAGE };
+
+enum pcv_task_kind {
+    PCV_TASK_CLASSIFY,  /* one output query; logits over labels */
+    PCV_TASK_FILL_MASK, /* one output query per position; logits over the byte vocabulary */
+};
+
+/* A tensor that a model takes or gives, under its upstream's name. shape leads with the batch;
+ * -1 = any size. */
+struct pcv_tensor_spec {
+    const char *name; /* "inputs", "attention_mask", "logits" */
+    enum pcv_dtype dtype;
+    int ndim;
+    int64_t shape[PCV_MAX_DIMS];
+    bool optional;
+};
+
+struct pcv_input_info {
+    const char *name; /* "text", "image": what requests call it */
+    enum pcv_input_kind kind;
+    const char *const *media; /* media types accepted, NULL-terminated: "image/png", ... */
+    int64_t max_tokens;       /* most tokens one input may have */
+};
+
+struct pcv_task_info {
+    const char *name; /* "classify", "fill-mask" */
+    enum pcv_task_kind kind;
+    int width;                     /* logits per output query row */
+    const char *const *labels;     /* [width], or NULL */
+    int64_t max_rows;              /* most output query rows */
+    struct pcv_tensor_spec output; /* as tensors: "logits" */
+};
+
+struct pcv_model_info {
+    const char *architecture; /* the upstream's class: "PerceiverForMaskedLM" */
+    const char *upstream;     /* "huggingface/transformers" */
+    uint64_t parameters;      /* trained numbers, buffers not counted */
+    uint64_t mapped_bytes;    /* weights read in place from files */
+    uint64_t owned_bytes;     /* memory allocated for this model */
+    int num_latents, d_latents;
+    int ninputs, ntasks, ntensors;
+    const struct pcv_input_info *inputs;
+    const struct pcv_task_info *tasks;
+    const struct pcv_tensor_spec *tensors; /* what pcv_input_from_tensors takes */
+};
+
+/* Opens a model directory (config.json, model.safetensors, preprocessor_config.json if any), checks
+ * every tensor against the configuration and computes what is constant. own: pcv_model_close.
+ * pool (may be NULL) speeds up the work; it is not kept. Errors name file and tensor. */
+PCV_CHECK int pcv_model_open(struct pcv_model **ret, const char *dir, struct pcv_pool *pool,
+                             struct pcv_err *e);
+void pcv_model_close(struct pcv_model *m); /* NULL is fine; inputs of m must be freed before */
+
+const struct pcv_model_info *pcv_model_info(const struct pcv_model *m); /* borrow */
+
+/* Index of the task, or PCV_EUNKNOWN with the known names in the message. */
+PCV_CHECK int pcv_task_find(const struct pcv_model *m, const char *name, struct pcv_err *e);
+
+/* Label of class i of a task; "" when it has none. borrow */
+const char *pcv_task_label(const struct pcv_model *m, int task, int i);
+
+/* ---- inputs: media or tensors become a token array ------------------------------------------ */
+
+struct pcv_media {
+    const char *input; /* "image", "text"; NULL when the model has one input */
+    const void *data;  /* borrow during the call: UTF-8 text, or a file's bytes (JPEG, PNG) */
+    size_t len;
+    const char *type; /* media type, or NULL: recognised by its first bytes */
+};
+
+/* One input from n media, one for each of the model's inputs. own: pcv_input_free. Slow for large
+ * media. Text gets [CLS] and [SEP] around it; "[MASK]" and the other special tokens written in it
+ * become single tokens, as the upstream's tokenizer does. Any thread. */
+PCV_CHECK int pcv_input_from_media(struct pcv_input **ret, const struct pcv_model *m,
+                                   const struct pcv_media *media, int n, struct pcv_err *e);
+
+/* Batch size that these tensors agree on (their first dimension), or an error naming the tensor. */
+PCV_CHECK int64_t pcv_tensors_batch(const struct pcv_model *m, const struct pcv_tensor *t, int n,
+                                    struct pcv_err *e);
+
+/* Row `row` of the batch as one input. own: pcv_input_free. Values are copied. Tokens whose
+ * attention_mask is 0 are left out: they are never computed. Any thread. */
+PCV_CHECK int pcv_input_from_tensors(struct pcv_input **ret, const struct pcv_model *m,
+                                     const struct pcv_tensor *t, int n, int64_t row,
+                                     struct pcv_err *e);
+void pcv_input_free(struct pcv_input *in); /* NULL is fine */
+
+int64_t pcv_input_tokens(const struct pcv_input *in);   /* M: tokens the encoder reads */
+int64_t pcv_input_channels(const struct pcv_input *in); /* C */
+
+/* The token array written out, out [M,C]: what the encoder attends to, before its LayerNorm. */
+void pcv_input_dense(const struct pcv_input *in, float *out);
+
+/* Text only: how many positions it has ([CLS] .. [SEP]); the byte of the text where a position
+ * starts, -1 for [CLS] and [SEP] and for inputs made from tensors; and its token id. */
+int pcv_input_positions(const struct pcv_input *in);
+int64_t pcv_input_byte_offset(const struct pcv_input *in, int position);
+int pcv_input_token(const struct pcv_input *in, int position);
+
+/* Text of a byte-vocabulary token: "a", "\xc3" (one byte, maybe half a character), "[MASK]".
+ * Returns its length; buf holds at least 8 bytes and is NUL-terminated. */
+int pcv_token_text(int token, char buf[8]);
+
+/* ---- queries and the forward pass ----------------------------------------------------------- */
+
+/* Output queries of one task. rows names them (positions for fill-mask, each in
+ * [0, pcv_query_rows_all)); NULL means all of them in order. logits is [nrows, width], the
+ * caller's. With rows NULL, nrows is ignored and logits must hold pcv_query_rows_all rows. */
+struct pcv_query {
+    int task;
+    int nrows;
+    const int32_t *rows;
+    float *logits;
+};
+
+/* How many output query rows this task has for this input: 1 to classify, one per position to
+ * fill masks. */
+int pcv_query_rows_all(const struct pcv_model *m, int task, const struct pcv_input *in);
+
+/* Rows a person would ask for: all of them, or for fill-mask the positions that hold [MASK].
+ * Writes at most max of them and returns how many there are. */
+int pcv_query_rows_default(const struct pcv_model *m, int task, const struct pcv_input *in,
+                           int32_t *rows, int max);
+
+/* PCV_ERANGE when a row lies outside. */
+PCV_CHECK int pcv_query_check(const struct pcv_model *m, const struct pcv_input *in,
+                              const struct pcv_query *q, struct pcv_err *e);
+
+/* One input of a batch, and what is wanted of it. */
+struct pcv_item {
+    const struct pcv_input *input; /* borrow until pcv_forward returns */
+    struct pcv_query *queries;
+    int nqueries;
+    const atomic_bool *cancelled; /* looked at between layers; NULL: never cancelled */
+    float *encoded;               /* NULL, or [num_latents, d_latents]: latents after encode */
+    float *latents;               /* NULL, or the same: latents after process */
+    bool dropped;                 /* out: it was cancelled; its results are unset */
+};
+
+struct pcv_timing {
+    double encode_s, process_s, decode_s; /* wall time of each stage of the batch */
+};
+
+/* PCV_WS_DENSE computes the plain way, without factored token arrays: the specification that the
+ * default is tested against. */
+enum { PCV_WS_DENSE = 1 };
+
+/* own: pcv_ws_free. The pool is borrowed until then; several workspaces may share one pool, one
+ * forward at a time. */
+PCV_CHECK int pcv_ws_new(struct pcv_ws **ret, struct pcv_pool *pool, struct pcv_err *e);
+void pcv_ws_free(struct pcv_ws *ws);
+
+/* Makes room for forwards of up to max_items items of m. Without PCV_WS_DENSE the size does not
+ * depend on the inputs. Forwards then allocate nothing. */
+PCV_CHECK int pcv_ws_reserve(struct pcv_ws *ws, const struct pcv_model *m, int max_items, int flags,
+                             struct pcv_err *e);
+size_t pcv_ws_bytes(const struct pcv_ws *ws);
+
+/* Bytes pcv_ws_reserve would take, to plan memory before. */
+size_t pcv_ws_need(const struct pcv_model *m, int max_items, int threads, int flags);
+
+/* Encode, process, decode. Every item's result is, bit for bit, what it is alone in a batch.
+ * Fails only with PCV_ENOMEM (dense) or PCV_ELIMIT (n above what was reserved). One thread at a time
+ * per ws and per pool. t may be NULL. */
+PCV_CHECK int pcv_forward(const struct pcv_model *m, struct pcv_ws *ws, struct pcv_item *items,
+                          int n, struct pcv_timing *t, struct pcv_err *e);
+
+/* ---- cost ------------------------------------------------------------------------------------- */
+
+/* Multiply-adds, exactly known before a request starts. */
+struct pcv_cost {
+    double encode, process, decode;
+};
+
+/* done: what pcv_forward will do for this item. dense: what the plain algorithm does for it, with
+ * the padding and the unasked rows that it computes. Either may be NULL. */
+void pcv_cost_item(const struct pcv_model *m, const struct pcv_item *item, struct pcv_cost *done,
+                   struct pcv_cost *dense);
+
+/* The same for a full-size input of this model and all rows of every task. */
+void pcv_cost_nominal(const struct pcv_model *m, struct pcv_cost *done, struct pcv_cost *dense);
+
+/* ---- results ------------------------------------------------------------------------------------ */
+
+struct pcv_score {
+    int index;   /* class or token */
+    float score; /* softmax probability */
+};
+
+/* The k largest of softmax(logits[0..n)), best first, ties by index. Returns min(k, n). */
+int pcv_top_k(const float *logits, int n, int k, struct pcv_score *out);
+
+/* ---- this build ----------------------------------------------------------------------------------- */
+
+const char *pcv_version(void); /* "0.1.0 (1a2b3c4)" */
+const char *pcv_isa(void);     /* instruction set the kernels chose: "scalar", "avx2" */
+
+#endif

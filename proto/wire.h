@@ -1,0 +1,260 @@
+/* wire.h - one request and one reply, whatever form they travel in.
+ *
+ * The native API and the Open Inference Protocol, JSON and binary, all decode into wire_request
+ * and encode from wire_reply. No sockets, no compute, no knowledge of models: names are checked
+ * later by who knows them. Any thread; no globals.
+ *
+ * Errors are pcv_err with a JSON path in `where` ("$.queries[0].top_k"), or the place in the binary
+ * form ("inputs[1].parameters.binary_data_size"). Everything a request points to lives in its own
+ * arena, or in the body it was decoded from: the body must outlive the request. */
+#ifndef WIRE_H
+#define WIRE_H
+
+#include "lib/base/err.h"
+#include "lib/base/tensor.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum wire_form {
+    WIRE_NATIVE, /* /v1: media in, results out */
+    WIRE_OIP,    /* /v2: tensors in, tensors out */
+};
+
+/* Limits of every decoder: beyond them PCV_ELIMIT, naming the place. */
+enum {
+    WIRE_MAX_DEPTH = 64, /* JSON nesting; enough for data nested by dimension (PCV_MAX_DIMS) */
+    WIRE_MAX_QUERIES = 256,
+    WIRE_MAX_TENSORS = 64,
+    WIRE_MAX_MEDIA = 16,
+    WIRE_MAX_TOP_K = 1000,
+    WIRE_DEFAULT_TOP_K = 5,
+};
+
+/* A file or a text for one of the model's inputs. */
+struct wire_media {
+    const char *input; /* "image", "text"; NULL: the model's only input */
+    const void *data;  /* borrow from arena or body */
+    size_t len;
+    const char *type; /* media type, or NULL when not said; "text/plain" for JSON strings */
+};
+
+/* One question to a task (native form). */
+struct wire_query {
+    const char *task; /* "classify" */
+    int top_k;        /* 1..WIRE_MAX_TOP_K */
+};
+
+/* One tensor wanted back (OIP form). */
+struct wire_output {
+    const char *name;
+    bool binary;        /* parameters.binary_data, else the request's binary_data_output */
+    int classification; /* parameters.classification: top n as "value:index:label"; 0 = raw */
+};
+
+struct wire_request {
+    enum wire_form form;
+    const char *id; /* OIP "id", echoed; NULL when none */
+
+    int nmedia; /* native */
+    struct wire_media *media;
+    int nqueries; /* native; 0 = every task of the model with default parameters */
+    struct wire_query *queries;
+
+    int ntensors; /* OIP inputs: name, dtype, shape and data checked against each other */
+    struct pcv_tensor *tensors;
+    int noutputs; /* OIP; 0 = all outputs */
+    struct wire_output *outputs;
+    bool binary_default; /* OIP: binary_data_output, for outputs that do not say */
+    bool raw;            /* OIP raw form: one input, all outputs binary. The first tensor has name
+                            NULL, dtype PCV_U8 and shape [bytes]: the server gives it the model's */
+
+    int priority;        /* 0 = default, 1 = highest, larger = less urgent */
+    uint64_t timeout_us; /* 0 = the server's default */
+    void *arena;         /* wire's own */
+};
+
+void wire_request_free(struct wire_request *r); /* NULL is fine */
+
+/* ---- native requests: wire_native.c ---------------------------------------------------------- */
+
+/* {"inputs": {NAME: {"b64": STR [, "type": STR]} | {"text": STR} | STR}, "queries": [{"task": STR,
+ *  "top_k": N}], "priority": N, "timeout_ms": N}. inputs may also be one such value without NAME.
+ * Unknown keys are errors. own: wire_request_free. */
+PCV_CHECK int wire_native_decode(struct wire_request **ret, const char *body, size_t len,
+                                 struct pcv_err *e);
+
+/* A part of a multipart/form-data body, or a raw media body as the only part. */
+struct wire_part {
+    const char *name; /* form field: the input's name, or "queries" (a JSON array), or an option:
+                         "task", "top_k", "priority", "timeout_ms". NULL: raw body */
+    const char *filename; /* NULL when none */
+    const char *type;     /* Content-Type of the part, NULL when none */
+    const void *data;
+    size_t len;
+};
+
+/* A query-string argument, decoded. */
+struct wire_arg {
+    const char *name, *value; /* value NULL when no '=' */
+};
+
+/* Media from parts; options from arguments (?task=classify&top_k=3&task=...; top_k belongs to the
+ * task before it, or to all when it comes first) and from form fields. Parts' data are borrowed,
+ * and must outlive the request. Unknown arguments are errors with where "?name". */
+PCV_CHECK int wire_native_from_parts(struct wire_request **ret, const struct wire_part *parts,
+                                     int nparts, const struct wire_arg *args, int nargs,
+                                     struct pcv_err *e);
+
+/* ---- Open Inference Protocol requests: wire_oip.c ---------------------------------------------- */
+
+/* header_len = Inference-Header-Content-Length, or -1 when the whole body is JSON; 0 is the raw
+ * binary form. Tensors in the binary form point into body (maybe unaligned). own:
+ * wire_request_free. */
+PCV_CHECK int wire_oip_decode(struct wire_request **ret, const void *body, size_t len,
+                              int64_t header_len, struct pcv_err *e);
+
+/* ---- replies ------------------------------------------------------------------------------------ */
+
+struct wire_label {
+    int index;
+    const char *label; /* NULL when the class has no name */
+    float score;
+};
+
+/* One masked position of a text, and what may stand there. */
+struct wire_fill {
+    int position;        /* token position, [CLS] is 0 */
+    int64_t byte_offset; /* where [MASK] begins in the text sent, -1 when unknown */
+    int nlabels;
+    const struct wire_label *labels; /* index = token id, label = its text (maybe not UTF-8) */
+};
+
+enum wire_result_kind { WIRE_CLASSES, WIRE_FILLS };
+
+struct wire_result { /* native: the answer to one query */
+    const char *task;
+    enum wire_result_kind kind;
+    int nlabels; /* WIRE_CLASSES */
+    const struct wire_label *labels;
+    int nfills; /* WIRE_FILLS */
+    const struct wire_fill *fills;
+    const char *text; /* WIRE_FILLS: the text with the best candidates in place, or NULL */
+    size_t text_len;
+};
+
+struct wire_stages {
+    double encode, process, decode;
+};
+
+struct wire_reply {
+    const char *model, *version;
+    const char *request_id; /* X-Request-Id */
+    const char *id;         /* OIP id to echo, or NULL */
+
+    int nresults; /* native */
+    const struct wire_result *results;
+
+    int noutputs; /* OIP: finished tensors; F32 or, with classification, see labels */
+    const struct wire_out_tensor {
+        struct pcv_tensor t; /* name, dtype F32, shape, data */
+        bool binary;
+        int classification;        /* n > 0: top n of the last dimension of each row */
+        const char *const *labels; /* [last dimension] or NULL */
+    } *outputs;
+
+    int64_t tokens, output_queries; /* usage */
+    int batch_items;                /* items of the batch it was computed in */
+    bool cached;
+    struct wire_stages gmac;                                      /* done for this request */
+    struct { double adapt, queue, encode, process, decode, total; } ms; /* timing */
+};
+
+/* own: free(*body). Native JSON: {"model", "version", "id", "results": [...], "usage": {"tokens",
+ * "output_queries", "gmac": {"encode","process","decode","total"}, "batch", "cached"},
+ * "timing_ms": {...}}. Bytes of labels that are no UTF-8 appear as U+FFFD beside "bytes" (array of
+ * numbers). NaN and infinities cannot travel in JSON: PCV_ERANGE naming the result. */
+PCV_CHECK int wire_native_encode(const struct wire_reply *r, char **body, size_t *len,
+                                 struct pcv_err *e);
+
+/* own: free(*body). *header_len is the JSON part's length when any output is binary, else -1.
+ * Usage and timing are reply-level parameters (flat names: "gmac_total", "ms_queue"). */
+PCV_CHECK int wire_oip_encode(const struct wire_reply *r, char **body, size_t *len,
+                              int64_t *header_len, struct pcv_err *e);
+
+/* ---- errors ------------------------------------------------------------------------------------- */
+
+/* own: free(). Native: {"error": {"code", "message", "path", "request_id"}} with path null when the
+ * place is unknown; OIP: {"error": "place: message"}. Never NULL except without memory. */
+char *wire_error_json(enum wire_form form, const char *code, const char *message, const char *path,
+                      const char *request_id);
+
+/* HTTP status of a PCV_E* code that a request caused: 400, 404 unknown model or task is the
+ * caller's business, 413 PCV_ELIMIT, 415 PCV_EUNSUPPORTED media, 500 for PCV_ENOMEM/PCV_EIO. */
+int wire_status(int pcv_code);
+
+/* ---- descriptions of models: wire_describe.c ------------------------------------------------------ */
+
+struct wire_tensor_desc {
+    const char *name;
+    enum pcv_dtype dtype;
+    int ndim;
+    int64_t shape[PCV_MAX_DIMS]; /* -1 = variable */
+    bool optional;
+};
+
+struct wire_task_desc {
+    const char *name, *kind;   /* "classify" */
+    int width;                 /* logits per output query */
+    int64_t max_rows;          /* most output queries */
+    const char *const *labels; /* [width] or NULL */
+};
+
+struct wire_input_desc {
+    const char *name, *kind;  /* "image" */
+    const char *const *media; /* NULL-terminated */
+    int64_t max_tokens;
+};
+
+struct wire_model_desc {
+    const char *name, *version, *platform, *architecture, *upstream;
+    const char *state, *reason; /* "READY", "LOADING", "UNAVAILABLE"; reason may be "" */
+    int64_t parameters, bytes;
+    int num_latents, d_latents, max_batch;
+    int ninputs, ntasks, ntensors_in, ntensors_out;
+    const struct wire_input_desc *inputs;
+    const struct wire_task_desc *tasks;
+    const struct wire_tensor_desc *tensors_in, *tensors_out;
+    struct wire_stages gmac, gmac_dense; /* of a full-size input */
+};
+
+struct wire_stat { uint64_t count, ns; };
+
+struct wire_model_stats { /* OIP statistics extension */
+    const char *name, *version;
+    uint64_t last_inference_ms, inference_count, execution_count;
+    struct wire_stat success, fail, queue, compute_input, compute_infer, compute_output, cache_hit,
+        cache_miss;
+    int nbatches;
+    const struct wire_batch_stat {
+        int batch_size;
+        struct wire_stat compute_input, compute_infer, compute_output;
+    } *batches;
+    uint64_t memory_bytes;
+};
+
+/* Each: own, free(); NULL without memory. */
+char *wire_models_json(const struct wire_model_desc *m, int n);       /* GET /v1/models */
+char *wire_model_json(const struct wire_model_desc *m);               /* GET /v1/models/{m} */
+char *wire_oip_server_json(const char *name, const char *version);    /* GET /v2 */
+char *wire_oip_model_json(const struct wire_model_desc *m);           /* GET /v2/models/{m} */
+char *wire_oip_config_json(const struct wire_model_desc *m);          /* GET /v2/models/{m}/config */
+char *wire_oip_ready_json(const char *name, bool ready);              /* {"name","ready"} */
+char *wire_oip_stats_json(const struct wire_model_stats *s, int n);   /* .../stats */
+char *wire_oip_index_json(const struct wire_model_desc *m, int n);    /* repository index */
+
+/* openapi.yaml as shipped in the tree, as JSON: the document GET /openapi.json answers. Static. */
+const char *wire_openapi_json(void);
+
+#endif
