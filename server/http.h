@@ -13,7 +13,8 @@
  * A client that vanishes while ASKED is noticed: on_gone comes with replied = false, and the
  * exchange must not be replied to afterwards. on_gone comes exactly once for every exchange that
  * had on_request, also after a reply, also when the daemon stops; until it has come, the exchange's
- * strings and body may be read. */
+ * strings and body may be read. Work on another thread that reads them takes a hold on the exchange
+ * first, which keeps them readable beyond on_gone until the release. */
 #ifndef SRV_HTTP_H
 #define SRV_HTTP_H
 
@@ -79,6 +80,11 @@ const char *srv_exchange_request_id(const struct srv_exchange *x);
 
 int srv_exchange_nargs(const struct srv_exchange *x); /* query string, decoded */
 void srv_exchange_arg(const struct srv_exchange *x, int i, const char **name, const char **value);
+
+/* Keeps strings, body and parts readable, also after on_gone, until the release. Nests. Calls must be
+ * on the loop thread; reading may be on any. A held exchange that is gone may not be replied to. */
+void srv_exchange_hold(struct srv_exchange *x);
+void srv_exchange_release(struct srv_exchange *x);
 
 /* Body as received, content-encoding gzip/deflate already undone (bounded by the limit). borrow. */
 const void *srv_exchange_body(const struct srv_exchange *x, size_t *len);
