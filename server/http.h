@@ -1,14 +1,17 @@
 /* http.h - HTTP/1.1 for the daemon: libmicrohttpd inside the libuv loop.
  *
  * The only file that knows libmicrohttpd. Everything runs on the loop thread; no function here may
- * be called from another. Exchanges are one request and its reply:
+ * be called from another. SIGPIPE must be ignored by the process. Exchanges are one request and its
+ * reply:
  *
  *   HEADERS -> BODY -> ASKED [on_request] -> REPLIED [srv_http_reply] -> gone [on_gone]
  *
  * on_request is called once when the whole request has arrived. It replies at once with
- * srv_http_reply(), or returns without: the connection is then suspended and the reply may come in any
- * later loop turn. Bad framing, bodies over the limit, unknown paths' methods and overlong headers
- * are answered here, through ops->error_body, and never reach on_request.
+ * srv_http_reply(), or returns without: the connection is then suspended and the reply may come in
+ * any later loop turn. Bad framing, bodies over the limit or not what their headers say, unknown
+ * paths and methods are answered here, through ops->error_body, and never reach on_request.
+ * (libmicrohttpd itself answers overlong headers, 431 or 414, and an unreadable Content-Length,
+ * 400, with texts of its own; slow clients are disconnected without a reply.)
  *
  * A client that vanishes while ASKED is noticed: on_gone comes with replied = false, and the
  * exchange must not be replied to afterwards. on_gone comes exactly once for every exchange that
@@ -19,6 +22,7 @@
 #define SRV_HTTP_H
 
 #include "lib/base/err.h"
+#include "server/multipart.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -30,11 +34,12 @@ struct srv_exchange;
 
 struct srv_http_ops {
     /* Headers have come, before any body: the largest body this path takes with this method, or a
-     * negative HTTP status (-404, -405) to refuse. With -405 *allow names the methods ("GET, HEAD"). */
+     * negative HTTP status (-404, -405) to refuse. With -405 *allow names the methods ("GET,
+     * HEAD"). */
     int64_t (*body_limit)(void *ctx, const char *method, const char *path, const char **allow);
     void (*on_request)(void *ctx, struct srv_exchange *x);
     void (*on_gone)(void *ctx, struct srv_exchange *x, bool replied);
-    /* Body of an error that http.c itself answers (400, 404, 405, 408, 413, 431, 501, 503): own by
+    /* Body of an error that http.c itself answers (400, 404, 405, 413, 415, 500, 501, 503): own by
      * http.c, free(). path decides the form (/v1, /v2). */
     char *(*error_body)(void *ctx, int status, const char *path, const char *message,
                         const char *request_id);
@@ -50,18 +55,22 @@ struct srv_http_config {
     int max_connections;
     int header_timeout_s;     /* first byte to end of headers, and idle keep-alive */
     int body_min_bytes_per_s; /* slower uploads are cut */
-    size_t connection_memory; /* 16384 is right, see the recipe in the file */
+    size_t connection_memory; /* holds one request's headers; 16384 is right: see http.c */
+    size_t body_memory;       /* all request bodies together; beyond it 503; 0 = no limit */
     bool half_close_ok;       /* a client's FIN does not abort its request */
 };
 
-/* Starts serving on loop. own: srv_http_free (after drain is done, or at once: aborts what is open). */
+/* Starts serving on loop. own: srv_http_free (after drain is done, or at once: aborts what is open,
+ * with on_gone for each). Not from inside ops; from done is fine. Memory is given back as the loop
+ * closes its handles, so run the loop afterwards. NULL is fine. */
 PCV_CHECK int srv_http_new(struct srv_http **ret, uv_loop_t *loop, const struct srv_http_config *c,
                            const struct srv_http_ops *ops, struct pcv_err *e);
 void srv_http_free(struct srv_http *h);
 
-/* Stops accepting; replies from now on close their connection. done(ctx) comes when no exchange is
- * open any more, or at once if none is. With deadline_ms > 0, exchanges still open then are aborted
- * (on_gone), and done comes. */
+/* Takes what waits in the backlog, then stops accepting; replies from now on close their
+ * connection. done(ctx) comes once, from the loop and never inside this call, when no exchange is
+ * open any more and no new connection still owes its first request (waited for half a second at
+ * most). With deadline_ms > 0, exchanges still open then are aborted (on_gone), and done comes. */
 void srv_http_drain(struct srv_http *h, int deadline_ms, void (*done)(void *ctx), void *ctx);
 
 int srv_http_connections(const struct srv_http *h);
@@ -73,7 +82,7 @@ void *srv_exchange_data(const struct srv_exchange *x);
 
 const char *srv_exchange_method(const struct srv_exchange *x); /* "GET" */
 const char *srv_exchange_path(const struct srv_exchange *x);   /* decoded, without query string */
-/* Request header, case-insensitive, NULL when absent. borrow until on_gone */
+/* Request header, case-insensitive, NULL when absent. borrow */
 const char *srv_exchange_header(const struct srv_exchange *x, const char *name);
 /* X-Request-Id as sent (if 1..128 visible ASCII characters), else made: 32 hex digits. */
 const char *srv_exchange_request_id(const struct srv_exchange *x);
@@ -81,20 +90,18 @@ const char *srv_exchange_request_id(const struct srv_exchange *x);
 int srv_exchange_nargs(const struct srv_exchange *x); /* query string, decoded */
 void srv_exchange_arg(const struct srv_exchange *x, int i, const char **name, const char **value);
 
-/* Keeps strings, body and parts readable, also after on_gone, until the release. Nests. Calls must be
- * on the loop thread; reading may be on any. A held exchange that is gone may not be replied to. */
+/* Keeps strings, body and parts readable, also after on_gone, until the release. Nests. Calls must
+ * be on the loop thread; reading may be on any. A held exchange that is gone may not be replied to.
+ */
 void srv_exchange_hold(struct srv_exchange *x);
 void srv_exchange_release(struct srv_exchange *x);
 
 /* Body as received, content-encoding gzip/deflate already undone (bounded by the limit). borrow. */
 const void *srv_exchange_body(const struct srv_exchange *x, size_t *len);
 
-/* Parts of a multipart/form-data body: 0 when the body is of another type. borrow. */
-struct srv_part {
-    const char *name, *filename, *type;
-    const void *data;
-    size_t len;
-};
+/* Parts of a multipart/form-data body: 0 when the body is of another type (a body that says it is
+ * one and is not, or has more than SRV_MAX_PARTS, was answered 400). borrow: the parts' data point
+ * into the body. */
 int srv_exchange_parts(const struct srv_exchange *x, const struct srv_part **parts);
 
 struct srv_header {
@@ -102,7 +109,8 @@ struct srv_header {
 };
 
 /* Replies. body is taken (free()), also on failure; may be NULL with len 0. X-Request-Id and Date
- * are added; HEAD requests get the headers alone. Exactly once for an exchange, not after on_gone. */
+ * are added; HEAD requests get the headers alone. Exactly once for an exchange, not after on_gone.
+ */
 void srv_http_reply(struct srv_exchange *x, int status, const char *content_type, char *body,
                     size_t len, const struct srv_header *headers, int nheaders);
 
