@@ -2,7 +2,10 @@
  *
  * The file is hostile until checked: header length, JSON, every dtype, shape and offset, overlaps
  * and gaps, duplicate names, trailing bytes. Refuses, never truncates. After opening, everything
- * is immutable: any thread. */
+ * is immutable: any thread.
+ *
+ * One limit of mapping: a file that somebody shortens in place while it is mapped raises SIGBUS at
+ * the next read of what is gone. Replace model files by rename, never in place. */
 #ifndef PCV_LOAD_SAFETENSORS_H
 #define PCV_LOAD_SAFETENSORS_H
 
@@ -10,19 +13,32 @@
 
 struct pcv_safetensors;
 
-/* own: pcv_safetensors_close. Errors begin with the path, then the tensor. */
+/* What is taken at most. Names hold no control characters. */
+enum {
+    PCV_SAFETENSORS_MAX_HEADER = 100000000, /* bytes: the format's own limit */
+    PCV_SAFETENSORS_MAX_TENSORS = 65536,
+    PCV_SAFETENSORS_MAX_NAME = 512, /* bytes */
+};
+
+/* own: pcv_safetensors_close. Errors begin with the path, then the tensor: PCV_EIO when the system
+ * refuses, PCV_EFORMAT when the file breaks the format, PCV_EUNSUPPORTED for a datatype that is not
+ * served, PCV_ELIMIT above the limits, PCV_ENOMEM. */
 PCV_CHECK int pcv_safetensors_open(struct pcv_safetensors **ret, const char *path,
                                    struct pcv_err *e);
 void pcv_safetensors_close(struct pcv_safetensors *f); /* NULL is fine */
 
+/* Tensors in the order of their bytes in the file; at: 0 <= i < count. Data may be unaligned. */
 int pcv_safetensors_count(const struct pcv_safetensors *f);
 const struct pcv_tensor *pcv_safetensors_at(const struct pcv_safetensors *f, int i); /* borrow */
 const struct pcv_tensor *pcv_safetensors_find(const struct pcv_safetensors *f,
                                               const char *name); /* borrow, or NULL */
 size_t pcv_safetensors_bytes(const struct pcv_safetensors *f);   /* of the mapping */
 
-/* Writes tensors in the order given, through a temporary file beside path and a rename: readers see
- * the old file or the whole new one. */
+/* Writes tensors in the order given, through a temporary file beside path, fsync and a rename:
+ * readers see the old file or the whole new one, and a failed call leaves the old one (the new one
+ * when only its directory could not be flushed). The same limits hold as for reading; two tensors
+ * of one name are PCV_EFORMAT. A tensor is aligned to its datatype only if the bytes before it are
+ * a multiple of that. */
 PCV_CHECK int pcv_safetensors_write(const char *path, const struct pcv_tensor *t, int n,
                                     struct pcv_err *e);
 
