@@ -16,8 +16,8 @@
  *
  * Three kinds of object. A model is immutable after opening and shared by all threads. An input is
  * built once, by any thread, and then only read. A workspace is the scratch of one forward at a
- * time. Functions that can fail return 0 or a PCV_E* code and fill pcv_err; a failed call leaves its
- * outputs untouched. The library never logs, exits or reads the environment.
+ * time. Functions that can fail return 0 or a PCV_E* code and fill pcv_err; a failed call leaves
+ * its outputs untouched. The library never logs, exits or reads the environment.
  *
  * Words: own = the caller frees it; borrow = valid until what it came from is freed. */
 #ifndef PERCEIVER_H
@@ -25,6 +25,7 @@
 
 #include "lib/base/err.h"
 #include "lib/base/tensor.h"
+#include "lib/load/safetensors.h" /* reading and writing tensor files is public too */
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -209,12 +210,13 @@ size_t pcv_ws_bytes(const struct pcv_ws *ws);
 size_t pcv_ws_need(const struct pcv_model *m, int max_items, int threads, int flags);
 
 /* Encode, process, decode. Every item's result is, bit for bit, what it is alone in a batch.
- * Fails only with PCV_ENOMEM (dense) or PCV_ELIMIT (n above what was reserved). One thread at a time
- * per ws and per pool. t may be NULL. */
+ * Fails only with PCV_ENOMEM (dense) or PCV_ELIMIT (n above what was reserved). One thread at a
+ * time per ws and per pool. t may be NULL. */
 PCV_CHECK int pcv_forward(const struct pcv_model *m, struct pcv_ws *ws, struct pcv_item *items,
                           int n, struct pcv_timing *t, struct pcv_err *e);
 
-/* ---- cost ------------------------------------------------------------------------------------- */
+/* ---- cost -------------------------------------------------------------------------------------
+ */
 
 /* Multiply-adds, exactly known before a request starts. */
 struct pcv_cost {
@@ -229,7 +231,8 @@ void pcv_cost_item(const struct pcv_model *m, const struct pcv_item *item, struc
 /* The same for a full-size input of this model and all rows of every task. */
 void pcv_cost_nominal(const struct pcv_model *m, struct pcv_cost *done, struct pcv_cost *dense);
 
-/* ---- results ------------------------------------------------------------------------------------ */
+/* ---- results ------------------------------------------------------------------------------------
+ */
 
 struct pcv_score {
     int index;   /* class or token */
@@ -239,7 +242,8 @@ struct pcv_score {
 /* The k largest of softmax(logits[0..n)), best first, ties by index. Returns min(k, n). */
 int pcv_top_k(const float *logits, int n, int k, struct pcv_score *out);
 
-/* ---- this build ----------------------------------------------------------------------------------- */
+/* ---- this build
+ * ----------------------------------------------------------------------------------- */
 
 const char *pcv_version(void); /* "0.1.0 (1a2b3c4)" */
 const char *pcv_isa(void);     /* instruction set the kernels chose: "scalar", "avx2" */

@@ -7,7 +7,7 @@
 #ifndef PCV_BASE_ERR_H
 #define PCV_BASE_ERR_H
 
-#define PCV_CHECK __attribute__((warn_unused_result))
+#define PCV_CHECK             __attribute__((warn_unused_result))
 #define PCV_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
 
 enum pcv_code {

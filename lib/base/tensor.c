@@ -167,7 +167,10 @@ int pcv_tensor_to_i64(const struct pcv_tensor *t, int64_t from, int64_t n, int64
         case PCV_U32: out[i] = LOAD(uint32_t, p, i); break;
         case PCV_I32: out[i] = LOAD(int32_t, p, i); break;
         case PCV_I64: out[i] = LOAD(int64_t, p, i); break;
-        case PCV_U64: bad = LOAD(uint64_t, p, i) > INT64_MAX; out[i] = LOAD(int64_t, p, i); break;
+        case PCV_U64:
+            bad = LOAD(uint64_t, p, i) > INT64_MAX;
+            out[i] = LOAD(int64_t, p, i);
+            break;
         case PCV_F32: bad = whole(LOAD(float, p, i), &out[i]); break;
         case PCV_F64: bad = whole(LOAD(double, p, i), &out[i]); break;
         case PCV_F16:

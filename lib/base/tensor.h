@@ -53,8 +53,8 @@ int64_t pcv_shape_bytes(enum pcv_dtype t, const int64_t *shape, int ndim);
 /* Writes "[1,3,224,224]" for messages; returns buf. */
 const char *pcv_shape_text(const int64_t *shape, int ndim, char *buf, size_t size);
 
-/* n elements from index `from` as f32. Integers beyond 2^24 round as C converts them; F64 rounds to nearest.
- * The range must lie inside the tensor (caller checks). */
+/* n elements from index `from` as f32. Integers beyond 2^24 round as C converts them; F64 rounds to
+ * nearest. The range must lie inside the tensor (caller checks). */
 void pcv_tensor_to_f32(const struct pcv_tensor *t, int64_t from, int64_t n, float *out);
 
 /* n integers from index `from`. PCV_ERANGE when an F32/F64 element is not a whole number inside

@@ -1,0 +1,69 @@
+/* layer.h - one attention layer with its MLP, as all three stages use it.
+ *
+ *     x = [x +] O(attention(LN_q x, LN_kv y)),   x = x + W2 gelu(W1 LN_mlp x)
+ *
+ * (arXiv 2107.14795, appendix E; Hugging Face's PerceiverLayer.) Encode: x latents, y tokens;
+ * process: x = y latents; decode: x output queries, y latents. Linear weights are [out, in]. Views
+ * only: the arrays belong to the weights. */
+#ifndef PCV_ATTENTION_LAYER_H
+#define PCV_ATTENTION_LAYER_H
+
+#include "lib/kernel/kernels.h"
+
+#include <stdbool.h>
+
+enum pcv_activation { PCV_GELU_ERF, PCV_GELU_TANH };
+
+struct pcv_layer_dims {
+    int heads;
+    int q_dim, kv_dim; /* channels of x and of y */
+    int qk, v;         /* channels of queries and keys, of values: all heads together */
+    int hidden;        /* of the MLP */
+    bool residual;     /* x + attention, or attention alone */
+    bool cross;        /* y is not x: LN_kv is a norm of its own */
+};
+
+struct pcv_affine {
+    const float *w, *b; /* [out, in], [out] */
+};
+
+struct pcv_norm {
+    const float *gamma, *beta; /* [n] */
+};
+
+struct pcv_layer {
+    struct pcv_layer_dims d;
+    enum pcv_activation activation;
+    float eps;
+    struct pcv_norm norm_q, norm_kv, norm_mlp; /* norm_kv: cross only */
+    struct pcv_affine q, k, val, out, mlp1, mlp2;
+};
+
+/* Floats of scratch pcv_layer_tail needs for up to `rows` rows. */
+static inline size_t pcv_layer_tail_need(const struct pcv_layer_dims *d, int rows)
+{
+    return (size_t)rows * (size_t)(d->q_dim + d->hidden);
+}
+
+/* What follows attention: out[rows, q_dim] = [x +] ctx W_out^T + b, then the MLP with its residual.
+ * ctx [rows, v]; x [rows, q_dim] (read only when d.residual) may alias out. stable: use the
+ * row-stable kernels. Any thread; scratch is the caller's. */
+void pcv_layer_tail(const struct pcv_layer *l, const struct pcv_kernels *k, int rows,
+                    const float *ctx, const float *x, float *out, int stable, float *scratch);
+
+/* One block of query rows against keys that all heads' rows are compared with:
+ *     ctx = softmax(q k^T / sqrt(qk/heads)) v   for each head
+ * q [rows, heads x dk] (ldq), keys [nkv, ...] with head h at column h x key_step, values likewise
+ * (step 0: every head reads the same matrix, dk and dv wide). ctx [rows, heads x dv]. scores is
+ * scratch [rows, nkv]. */
+struct pcv_attend {
+    int heads, dk, dv;
+    int nkv;
+    const float *keys, *values;
+    int ldk, ldv, key_step, value_step;
+    float scale;
+};
+void pcv_attend_rows(const struct pcv_attend *a, const struct pcv_kernels *k, int rows,
+                     const float *q, int ldq, float *ctx, int ldctx, float *scores);
+
+#endif

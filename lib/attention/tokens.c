@@ -1,0 +1,220 @@
+#include "lib/attention/tokens.h"
+
+#include <math.h>
+#include <string.h>
+
+int64_t pcv_tokens_count(const struct pcv_tokens *t)
+{
+    int64_t n = 0;
+
+    for (int i = 0; i < t->nsegments; i++)
+        n += t->segment[i].tokens;
+    return n;
+}
+
+void pcv_group_gather(const struct pcv_group *g, const float *all, float *own)
+{
+    for (int i = 0; i < g->nranges; own += g->range[i].n, i++)
+        memcpy(own, all + g->range[i].from, (size_t)g->range[i].n * sizeof(float));
+}
+
+void pcv_group_add(const struct pcv_group *g, const float *own, float *all)
+{
+    for (int i = 0; i < g->nranges; i++) {
+        float *to = all + g->range[i].from;
+
+        for (int j = 0; j < g->range[i].n; j++)
+            to[j] += *own++;
+    }
+}
+
+/* The group's share of token m: [n]. */
+static void group_value(const struct pcv_group *g, int64_t tokens, int64_t m, float *out)
+{
+    switch (g->kind) {
+    case PCV_GROUP_TABLE:
+        memcpy(out, g->table + (size_t)pcv_group_row(g, m) * g->n, (size_t)g->n * sizeof(float));
+        break;
+    case PCV_GROUP_CONST: memcpy(out, g->value, (size_t)g->n * sizeof(float)); break;
+    case PCV_GROUP_DENSE:
+        for (int c = 0; c < g->n; c++) {
+            float v = g->lift ? g->lift_bias[c] : g->planes[c * tokens + m];
+
+            for (int j = 0; g->lift && j < g->raw; j++)
+                v += g->lift[c * g->raw + j] * g->planes[j * tokens + m];
+            out[c] = v;
+        }
+        break;
+    }
+}
+
+void pcv_segment_token(const struct pcv_segment *s, int channels, int64_t m, float *out,
+                       float *scratch)
+{
+    memset(out, 0, (size_t)channels * sizeof(float));
+    for (int i = 0; i < s->ngroups; i++) {
+        group_value(&s->group[i], s->tokens, m, scratch);
+        pcv_group_add(&s->group[i], scratch, out);
+    }
+}
+
+void pcv_tokens_dense(const struct pcv_tokens *t, float *out, float *scratch)
+{
+    for (int i = 0; i < t->nsegments; i++)
+        for (int64_t m = 0; m < t->segment[i].tokens; m++, out += t->channels)
+            pcv_segment_token(&t->segment[i], t->channels, m, out, scratch);
+}
+
+/* ---- statistics ------------------------------------------------------------------------------ */
+
+size_t pcv_segment_stats_need(const struct pcv_segment *s, int channels)
+{
+    size_t doubles = 0;
+
+    for (int i = 0; i < s->ngroups; i++) {
+        const struct pcv_group *g = &s->group[i];
+
+        if (g->kind == PCV_GROUP_TABLE)
+            doubles += 2 * (size_t)g->rows;
+        if (g->kind == PCV_GROUP_DENSE)
+            doubles += (size_t)g->raw * (g->raw + 2) + 2;
+    }
+    return doubles * sizeof(double) + 2 * (size_t)channels * sizeof(float);
+}
+
+/* Overlapping groups: the sum has no shortcut, so write each token out once. */
+static void stats_by_token(const struct pcv_segment *s, int channels, float eps, float *mean,
+                           float *r, float *work)
+{
+    for (int64_t m = 0; m < s->tokens; m++) {
+        double sum = 0, var = 0, mu;
+
+        pcv_segment_token(s, channels, m, work, work + channels);
+        for (int c = 0; c < channels; c++)
+            sum += work[c];
+        mu = sum / channels;
+        for (int c = 0; c < channels; c++)
+            var += (work[c] - mu) * (work[c] - mu);
+        mean[m] = (float)mu;
+        r[m] = (float)(1.0 / sqrt(var / channels + eps));
+    }
+}
+
+static void vector_sums(const float *x, int n, double *sum, double *squares)
+{
+    *sum = *squares = 0;
+    for (int i = 0; i < n; i++) {
+        *sum += x[i];
+        *squares += (double)x[i] * x[i];
+    }
+}
+
+/* For lifted content x = A d + a: sum x = (A^T 1) d + 1 a, sum x^2 = d^T (A^T A) d + 2 (A^T a) d +
+ * a a. out: [raw] A^T 1, [raw] 2 A^T a, [raw, raw] A^T A, 1 a, a a. */
+static void lift_forms(const struct pcv_group *g, double *out)
+{
+    const int k = g->raw;
+    double *ones = out, *cross = out + k, *gram = out + 2 * k, *tail = gram + k * k;
+
+    memset(out, 0, ((size_t)k * (k + 2) + 2) * sizeof(double));
+    for (int c = 0; c < g->n; c++) {
+        const float *a = g->lift + (size_t)c * k;
+        const double b = g->lift_bias[c];
+
+        for (int i = 0; i < k; i++) {
+            ones[i] += a[i];
+            cross[i] += 2.0 * a[i] * b;
+            for (int j = 0; j < k; j++)
+                gram[i * k + j] += (double)a[i] * a[j];
+        }
+        tail[0] += b;
+        tail[1] += b * b;
+    }
+}
+
+static void dense_sums(const struct pcv_group *g, const double *form, int64_t tokens, int64_t m,
+                       double *sum, double *squares)
+{
+    const int k = g->raw;
+    const float *d = g->planes + m;
+
+    if (!g->lift) {
+        for (int i = 0; i < k; i++) {
+            const double x = d[i * tokens];
+
+            *sum += x;
+            *squares += x * x;
+        }
+        return;
+    }
+    *sum += form[2 * k + k * k];
+    *squares += form[2 * k + k * k + 1];
+    for (int i = 0; i < k; i++) {
+        const double x = d[i * tokens];
+        double row = form[k + i];
+
+        for (int j = 0; j < k; j++)
+            row += form[2 * k + i * k + j] * d[j * tokens];
+        *sum += form[i] * x;
+        *squares += row * x;
+    }
+}
+
+/* Two numbers per table row, or the forms of lifted content, one after another in `work`. */
+static void prepare_sums(const struct pcv_segment *s, double *work, const double **of)
+{
+    for (int i = 0; i < s->ngroups; i++) {
+        const struct pcv_group *g = &s->group[i];
+
+        of[i] = work;
+        if (g->kind == PCV_GROUP_TABLE) {
+            for (int row = 0; row < g->rows; row++, work += 2)
+                vector_sums(g->table + (size_t)row * g->n, g->n, &work[0], &work[1]);
+        } else if (g->kind == PCV_GROUP_DENSE) {
+            if (g->lift)
+                lift_forms(g, work);
+            work += (size_t)g->raw * (g->raw + 2) + 2;
+        }
+    }
+}
+
+void pcv_segment_stats(const struct pcv_segment *s, int channels, float eps, float *mean, float *r,
+                       void *work)
+{
+    const double *of[PCV_MAX_GROUPS];
+    double fixed_sum = 0, fixed_squares = 0;
+
+    if (s->overlap) {
+        stats_by_token(s, channels, eps, mean, r, work);
+        return;
+    }
+    prepare_sums(s, work, of);
+    for (int i = 0; i < s->ngroups; i++) {
+        double a, b;
+
+        if (s->group[i].kind != PCV_GROUP_CONST)
+            continue;
+        vector_sums(s->group[i].value, s->group[i].n, &a, &b);
+        fixed_sum += a;
+        fixed_squares += b;
+    }
+    for (int64_t m = 0; m < s->tokens; m++) {
+        double sum = fixed_sum, squares = fixed_squares, mu;
+
+        for (int i = 0; i < s->ngroups; i++) {
+            const struct pcv_group *g = &s->group[i];
+
+            if (g->kind == PCV_GROUP_TABLE) {
+                const double *of_row = of[i] + 2 * (size_t)pcv_group_row(g, m);
+
+                sum += of_row[0];
+                squares += of_row[1];
+            } else if (g->kind == PCV_GROUP_DENSE) {
+                dense_sums(g, of[i], s->tokens, m, &sum, &squares);
+            }
+        }
+        mu = sum / channels;
+        mean[m] = (float)mu;
+        r[m] = (float)(1.0 / sqrt(fmax(squares / channels - mu * mu, 0.0) + eps));
+    }
+}

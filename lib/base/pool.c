@@ -1,0 +1,162 @@
+/* pool.c - one caller and n-1 helpers.
+ *
+ * A job starts when `generation` grows; helpers sleep on a condition variable for it. The end of
+ * a job and every barrier are a counter that all threads raise; waiting threads first spin for
+ * a few microseconds (a barrier inside a layer is that short), then sleep on a futex-backed
+ * condition. Lock order: only `mu`, never held while work runs. */
+#include "lib/base/pool.h"
+
+#include "lib/base/mem.h"
+
+#include <pthread.h>
+#include <string.h>
+
+enum { MAX_THREADS = 256, SPIN = 2000 };
+
+struct helper {
+    struct pcv_pool *pool;
+    int index;
+    pthread_t thread;
+};
+
+struct pcv_pool {
+    int threads;
+    int started; /* helpers whose thread runs */
+    int spin;    /* 0 when there are more threads than processors: then spinning only steals */
+    pthread_mutex_t mu;
+    pthread_cond_t wake; /* a job began, a barrier fell, the pool stops */
+    unsigned long generation;
+    bool stop;
+    pcv_part_fn part;
+    void *arg;
+    _Alignas(64) atomic_int arrived;
+    _Alignas(64) atomic_uint phase; /* grows when everybody has arrived */
+    struct helper *helpers;
+};
+
+static inline void cpu_relax(void)
+{
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#endif
+}
+
+void pcv_pool_barrier(struct pcv_pool *p)
+{
+    unsigned phase;
+
+    if (!p || p->threads == 1)
+        return;
+    phase = atomic_load_explicit(&p->phase, memory_order_acquire);
+    if (atomic_fetch_add_explicit(&p->arrived, 1, memory_order_acq_rel) == p->threads - 1) {
+        atomic_store_explicit(&p->arrived, 0, memory_order_relaxed);
+        pthread_mutex_lock(&p->mu); /* a sleeper must not miss the change between look and wait */
+        atomic_store_explicit(&p->phase, phase + 1, memory_order_release);
+        pthread_cond_broadcast(&p->wake);
+        pthread_mutex_unlock(&p->mu);
+        return;
+    }
+    for (int i = 0; i < p->spin; i++) {
+        if (atomic_load_explicit(&p->phase, memory_order_acquire) != phase)
+            return;
+        cpu_relax();
+    }
+    pthread_mutex_lock(&p->mu);
+    while (atomic_load_explicit(&p->phase, memory_order_acquire) == phase)
+        pthread_cond_wait(&p->wake, &p->mu);
+    pthread_mutex_unlock(&p->mu);
+}
+
+static void *helper_main(void *arg)
+{
+    struct helper *h = arg;
+    struct pcv_pool *p = h->pool;
+    unsigned long seen = 0;
+
+    for (;;) {
+        pthread_mutex_lock(&p->mu);
+        while (p->generation == seen && !p->stop)
+            pthread_cond_wait(&p->wake, &p->mu);
+        if (p->stop) {
+            pthread_mutex_unlock(&p->mu);
+            return NULL;
+        }
+        seen = p->generation;
+        pthread_mutex_unlock(&p->mu);
+        p->part(h->index, p->threads, p->arg);
+        pcv_pool_barrier(p);
+    }
+}
+
+void pcv_pool_run(struct pcv_pool *p, pcv_part_fn part, void *arg)
+{
+    if (!p || p->threads == 1) {
+        part(0, 1, arg);
+        return;
+    }
+    pthread_mutex_lock(&p->mu);
+    p->part = part;
+    p->arg = arg;
+    p->generation++;
+    pthread_cond_broadcast(&p->wake);
+    pthread_mutex_unlock(&p->mu);
+    part(0, p->threads, arg);
+    pcv_pool_barrier(p);
+}
+
+int pcv_pool_threads(const struct pcv_pool *p)
+{
+    return p ? p->threads : 1;
+}
+
+int pcv_pool_new(struct pcv_pool **ret, int threads, struct pcv_err *e)
+{
+    struct pcv_pool *p;
+
+    if (threads < 0 || threads > MAX_THREADS)
+        return pcv_fail(e, PCV_ERANGE, "%d threads; 0 to %d are possible", threads, MAX_THREADS);
+    if (threads == 0)
+        threads = pcv_cpu_available();
+    if (threads > MAX_THREADS)
+        threads = MAX_THREADS;
+    p = pcv_alloc_zero(1, sizeof(*p));
+    if (!p)
+        return pcv_fail(e, PCV_ENOMEM, "no memory for a thread pool");
+    p->threads = threads;
+    p->spin = threads <= pcv_cpu_available() ? SPIN : 0;
+    pthread_mutex_init(&p->mu, NULL);
+    pthread_cond_init(&p->wake, NULL);
+    p->helpers = pcv_alloc_zero((size_t)threads, sizeof(*p->helpers));
+    if (!p->helpers) {
+        pcv_pool_free(p);
+        return pcv_fail(e, PCV_ENOMEM, "no memory for %d threads", threads);
+    }
+    for (int i = 1; i < threads; i++) {
+        struct helper *h = &p->helpers[i];
+
+        *h = (struct helper){.pool = p, .index = i};
+        if (pthread_create(&h->thread, NULL, helper_main, h) != 0) {
+            pcv_pool_free(p);
+            return pcv_fail(e, PCV_ENOMEM, "the system refused thread %d of %d", i, threads);
+        }
+        p->started = i;
+    }
+    *ret = p;
+    return 0;
+}
+
+void pcv_pool_free(struct pcv_pool *p)
+{
+    if (!p)
+        return;
+    pthread_mutex_lock(&p->mu);
+    p->stop = true;
+    pthread_cond_broadcast(&p->wake);
+    pthread_mutex_unlock(&p->mu);
+    for (int i = 1; i <= p->started; i++)
+        pthread_join(p->helpers[i].thread, NULL);
+    pthread_cond_destroy(&p->wake);
+    pthread_mutex_destroy(&p->mu);
+    pcv_free(p->helpers);
+    pcv_free(p);
+}

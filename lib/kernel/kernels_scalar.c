@@ -1,0 +1,146 @@
+/* kernels_scalar.c - the specification: each kernel as its formula reads. */
+#include "lib/kernel/kernels.h"
+
+#include <math.h>
+
+static void norm(float *y, int ldy, const float *x, int ldx, const float *gamma, const float *beta,
+                 int rows, int cols, float eps)
+{
+    for (int i = 0; i < rows; i++, x += ldx, y += ldy) {
+        float sum = 0, var = 0, mean, r;
+
+        for (int j = 0; j < cols; j++)
+            sum += x[j];
+        mean = sum / (float)cols;
+        for (int j = 0; j < cols; j++)
+            var += (x[j] - mean) * (x[j] - mean);
+        r = 1.0f / sqrtf(var / (float)cols + eps);
+        for (int j = 0; j < cols; j++) {
+            float v = (x[j] - mean) * r;
+
+            y[j] = gamma ? v * gamma[j] + beta[j] : v;
+        }
+    }
+}
+
+static float max(const float *x, int n)
+{
+    float m = x[0];
+
+    for (int i = 1; i < n; i++)
+        if (x[i] > m)
+            m = x[i];
+    return m;
+}
+
+static float exp_sum(float *x, int n, float m)
+{
+    float sum = 0;
+
+    for (int i = 0; i < n; i++)
+        sum += x[i] = expf(x[i] - m);
+    return sum;
+}
+
+static void scale(float *x, float a, int n)
+{
+    for (int i = 0; i < n; i++)
+        x[i] *= a;
+}
+
+static void softmax(float *x, int ld, int rows, int cols, float s)
+{
+    for (int i = 0; i < rows; i++, x += ld) {
+        scale(x, s, cols);
+        scale(x, 1.0f / exp_sum(x, cols, max(x, cols)), cols);
+    }
+}
+
+static void gelu_erf(float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        x[i] = 0.5f * x[i] * (1.0f + erff(x[i] * (float)M_SQRT1_2));
+}
+
+static void gelu_tanh(float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        float v = x[i];
+
+        x[i] = 0.5f * v * (1.0f + tanhf(0.7978845608f * (v + 0.044715f * v * v * v)));
+    }
+}
+
+static void axpy(float *y, float a, const float *x, int n)
+{
+    for (int i = 0; i < n; i++)
+        y[i] += a * x[i];
+}
+
+static float dot(const float *x, const float *y, int n)
+{
+    float sum = 0;
+
+    for (int i = 0; i < n; i++)
+        sum += x[i] * y[i];
+    return sum;
+}
+
+static void gemm_nt(int m, int n, int k, const float *a, int lda, const float *w, int ldw, float *c,
+                    int ldc, int accumulate)
+{
+    for (int i = 0; i < m; i++)
+        for (int j = 0; j < n; j++) {
+            float v = dot(a + (size_t)i * lda, w + (size_t)j * ldw, k);
+            float *out = c + (size_t)i * ldc + j;
+
+            *out = accumulate ? *out + v : v;
+        }
+}
+
+static float score_run(float *s, const struct pcv_run *run, const float *u, float usum, int add)
+{
+    for (int i = 0; i < run->n; i++) {
+        float v = run->base - usum * run->mu[i];
+
+        if (run->tab)
+            v += run->tab[i];
+        if (add)
+            v += s[i];
+        for (int j = 0; j < run->channels; j++)
+            v += u[j] * run->planes[(size_t)j * run->stride + i];
+        s[i] = v * run->r[i];
+    }
+    return max(s, run->n);
+}
+
+static void weigh_run(float *s, const struct pcv_run *run, float m, float *marg,
+                      struct pcv_run_sums *sums)
+{
+    for (int i = 0; i < run->n; i++) {
+        float e = expf(s[i] - m);
+
+        s[i] = e * run->r[i];
+        sums->e += e;
+        sums->b += s[i];
+        sums->bmu += s[i] * run->mu[i];
+        if (marg)
+            marg[i] += s[i];
+    }
+}
+
+const struct pcv_kernels pcv_kernels_scalar = {
+    .name = "scalar",
+    .norm = norm,
+    .softmax = softmax,
+    .exp_sum = exp_sum,
+    .max = max,
+    .gelu_erf = gelu_erf,
+    .gelu_tanh = gelu_tanh,
+    .axpy = axpy,
+    .scale = scale,
+    .dot = dot,
+    .gemm_nt = gemm_nt,
+    .score_run = score_run,
+    .weigh_run = weigh_run,
+};
