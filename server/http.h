@@ -50,7 +50,7 @@ struct srv_http_ops {
 };
 
 struct srv_http_config {
-    int fds[16]; /* listening sockets, taken: closed by drain or free */
+    int fds[16]; /* listening sockets, taken also on failure: closed by drain or free */
     int nfds;
     int max_connections;
     int header_timeout_s;     /* first byte to end of headers, and idle keep-alive */
