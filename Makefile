@@ -22,7 +22,7 @@ ALL_CFLAGS = -std=gnu11 -D_GNU_SOURCE -I. $(WARN) $(OPT) -fPIC -fvisibility=hidd
 LDFLAGS += -pthread $(if $(SAN),-fsanitize=$(SAN))
 
 PKGS    := openblas jansson spng libjpeg
-SRV_PKGS := libuv libmicrohttpd libsystemd inih
+SRV_PKGS := libuv libmicrohttpd libsystemd inih zlib
 LIB_LIBS = $(shell pkg-config --libs $(PKGS)) -lm
 SRV_LIBS = $(shell pkg-config --libs $(SRV_PKGS))
 CTL_LIBS = $(shell pkg-config --libs libcurl)
