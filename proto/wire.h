@@ -30,6 +30,8 @@ enum {
     WIRE_MAX_MEDIA = 16,
     WIRE_MAX_TOP_K = 1000,
     WIRE_DEFAULT_TOP_K = 5,
+    WIRE_MAX_PRIORITY = 1 << 20,
+    WIRE_MAX_TIMEOUT_MS = 24 * 3600 * 1000, /* so that adding it to a clock cannot overflow */
 };
 
 /* A file or a text for one of the model's inputs. */
@@ -59,8 +61,9 @@ struct wire_request {
 
     int nmedia; /* native */
     struct wire_media *media;
-    int nqueries; /* native; 0 = every task of the model with default parameters */
+    int nqueries; /* native; 0 = every task of the model, each with default_top_k */
     struct wire_query *queries;
+    int default_top_k; /* WIRE_DEFAULT_TOP_K, or ?top_k=N when no task is named */
 
     int ntensors; /* OIP inputs: name, dtype, shape and data checked against each other */
     struct pcv_tensor *tensors;
@@ -107,7 +110,8 @@ PCV_CHECK int wire_native_from_parts(struct wire_request **ret, const struct wir
                                      int nparts, const struct wire_arg *args, int nargs,
                                      struct pcv_err *e);
 
-/* ---- Open Inference Protocol requests: wire_oip.c ---------------------------------------------- */
+/* ---- Open Inference Protocol requests: wire_oip.c ----------------------------------------------
+ */
 
 /* header_len = Inference-Header-Content-Length, or -1 when the whole body is JSON; 0 is the raw
  * binary form. Tensors in the binary form point into body (maybe unaligned). own:
@@ -115,7 +119,8 @@ PCV_CHECK int wire_native_from_parts(struct wire_request **ret, const struct wir
 PCV_CHECK int wire_oip_decode(struct wire_request **ret, const void *body, size_t len,
                               int64_t header_len, struct pcv_err *e);
 
-/* ---- replies ------------------------------------------------------------------------------------ */
+/* ---- replies ------------------------------------------------------------------------------------
+ */
 
 struct wire_label {
     int index;
@@ -162,13 +167,15 @@ struct wire_reply {
         bool binary;
         int classification;        /* n > 0: top n of the last dimension of each row */
         const char *const *labels; /* [last dimension] or NULL */
-    } *outputs;
+    } * outputs;
 
     int64_t tokens, output_queries; /* usage */
     int batch_items;                /* items of the batch it was computed in */
     bool cached;
-    struct wire_stages gmac;                                      /* done for this request */
-    struct { double adapt, queue, encode, process, decode, total; } ms; /* timing */
+    struct wire_stages gmac; /* done for this request */
+    struct {
+        double adapt, queue, encode, process, decode, total;
+    } ms; /* timing */
 };
 
 /* own: free(*body). Native JSON: {"model", "version", "id", "results": [...], "usage": {"tokens",
@@ -183,7 +190,8 @@ PCV_CHECK int wire_native_encode(const struct wire_reply *r, char **body, size_t
 PCV_CHECK int wire_oip_encode(const struct wire_reply *r, char **body, size_t *len,
                               int64_t *header_len, struct pcv_err *e);
 
-/* ---- errors ------------------------------------------------------------------------------------- */
+/* ---- errors -------------------------------------------------------------------------------------
+ */
 
 /* own: free(). Native: {"error": {"code", "message", "path", "request_id"}} with path null when the
  * place is unknown; OIP: {"error": "place: message"}. Never NULL except without memory. */
@@ -194,7 +202,8 @@ char *wire_error_json(enum wire_form form, const char *code, const char *message
  * caller's business, 413 PCV_ELIMIT, 415 PCV_EUNSUPPORTED media, 500 for PCV_ENOMEM/PCV_EIO. */
 int wire_status(int pcv_code);
 
-/* ---- descriptions of models: wire_describe.c ------------------------------------------------------ */
+/* ---- descriptions of models: wire_describe.c
+ * ------------------------------------------------------ */
 
 struct wire_tensor_desc {
     const char *name;
@@ -229,7 +238,9 @@ struct wire_model_desc {
     struct wire_stages gmac, gmac_dense; /* of a full-size input */
 };
 
-struct wire_stat { uint64_t count, ns; };
+struct wire_stat {
+    uint64_t count, ns;
+};
 
 struct wire_model_stats { /* OIP statistics extension */
     const char *name, *version;
@@ -240,19 +251,19 @@ struct wire_model_stats { /* OIP statistics extension */
     const struct wire_batch_stat {
         int batch_size;
         struct wire_stat compute_input, compute_infer, compute_output;
-    } *batches;
+    } * batches;
     uint64_t memory_bytes;
 };
 
 /* Each: own, free(); NULL without memory. */
-char *wire_models_json(const struct wire_model_desc *m, int n);       /* GET /v1/models */
-char *wire_model_json(const struct wire_model_desc *m);               /* GET /v1/models/{m} */
-char *wire_oip_server_json(const char *name, const char *version);    /* GET /v2 */
-char *wire_oip_model_json(const struct wire_model_desc *m);           /* GET /v2/models/{m} */
-char *wire_oip_config_json(const struct wire_model_desc *m);          /* GET /v2/models/{m}/config */
-char *wire_oip_ready_json(const char *name, bool ready);              /* {"name","ready"} */
-char *wire_oip_stats_json(const struct wire_model_stats *s, int n);   /* .../stats */
-char *wire_oip_index_json(const struct wire_model_desc *m, int n);    /* repository index */
+char *wire_models_json(const struct wire_model_desc *m, int n);     /* GET /v1/models */
+char *wire_model_json(const struct wire_model_desc *m);             /* GET /v1/models/{m} */
+char *wire_oip_server_json(const char *name, const char *version);  /* GET /v2 */
+char *wire_oip_model_json(const struct wire_model_desc *m);         /* GET /v2/models/{m} */
+char *wire_oip_config_json(const struct wire_model_desc *m);        /* GET /v2/models/{m}/config */
+char *wire_oip_ready_json(const char *name, bool ready);            /* {"name","ready"} */
+char *wire_oip_stats_json(const struct wire_model_stats *s, int n); /* .../stats */
+char *wire_oip_index_json(const struct wire_model_desc *m, int n);  /* repository index */
 
 /* openapi.yaml as shipped in the tree, as JSON: the document GET /openapi.json answers. Static. */
 const char *wire_openapi_json(void);
