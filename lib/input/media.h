@@ -1,0 +1,25 @@
+/* media.h - inside lib/input: decoders of picture formats, one file for each library.
+ *
+ * Every decoder checks the declared size with pcv_image_alloc before it decodes, refuses what is
+ * broken or cut off, and leaves *ret untouched on failure. data is borrowed during the call. Any
+ * thread; no globals. */
+#ifndef PCV_INPUT_MEDIA_H
+#define PCV_INPUT_MEDIA_H
+
+#include "lib/input/image.h"
+
+/* Room for width x height pixels, not cleared: PCV_ELIMIT above PCV_IMAGE_MAX_SIDE or
+ * PCV_IMAGE_MAX_PIXELS (what names the picture in the message), PCV_ENOMEM. own: pcv_image_free. */
+PCV_CHECK int pcv_image_alloc(struct pcv_image *ret, uint64_t width, uint64_t height,
+                              const char *what, struct pcv_err *e);
+
+/* Whether the first bytes are those of the format. */
+bool pcv_media_is_jpeg(const void *data, size_t len);
+bool pcv_media_is_png(const void *data, size_t len);
+
+/* The whole picture as RGB. own: pcv_image_free. */
+PCV_CHECK int pcv_media_jpeg(struct pcv_image *ret, const void *data, size_t len,
+                             struct pcv_err *e);
+PCV_CHECK int pcv_media_png(struct pcv_image *ret, const void *data, size_t len, struct pcv_err *e);
+
+#endif
