@@ -125,7 +125,7 @@ static void on_mhd_connection(void *cls, struct MHD_Connection *c, void **contex
 
     if (code == MHD_CONNECTION_NOTIFY_STARTED)
         *context = srv_conn_new(
-            h, MHD_get_connection_info(c, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd);
+            h, c, MHD_get_connection_info(c, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd);
     else if (*context)
         srv_conn_free(*context);
 }
@@ -215,18 +215,26 @@ static void on_listener(uv_poll_t *p, int status, int events)
     turn(l->h);
 }
 
-static void on_closed(uv_handle_t *handle)
+static void handle_closed(struct srv_http *h)
 {
-    struct srv_http *h = handle->data;
-
     h->handles--;
     srv_http_may_be_freed(h);
+}
+
+static void on_closed(uv_handle_t *handle)
+{
+    handle_closed(handle->data);
+}
+
+static void on_listener_closed(uv_handle_t *handle)
+{
+    handle_closed(((struct srv_listener *)handle->data)->h);
 }
 
 static void listeners_close(struct srv_http *h)
 {
     for (int i = 0; i < h->nlisteners; i++) {
-        uv_close((uv_handle_t *)&h->listener[i].poll, on_closed);
+        uv_close((uv_handle_t *)&h->listener[i].poll, on_listener_closed);
         close(h->listener[i].fd);
     }
     h->nlisteners = 0;
@@ -240,7 +248,8 @@ static int listeners_open(struct srv_http *h, struct pcv_err *e)
 
         if (r != 0)
             return pcv_fail(e, PCV_EIO, "listening socket %d: %s", h->c.fds[i], uv_strerror(r));
-        *l = (struct srv_listener){.h = h, .poll = l->poll, .fd = h->c.fds[i]};
+        l->h = h;
+        l->fd = h->c.fds[i];
         l->poll.data = l;
         h->handles++;
         h->nlisteners++;

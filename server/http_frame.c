@@ -7,8 +7,9 @@
  * - folded lines, which it glues to the *name*: "Transfer-Encoding:\r\n chunked" becomes the header
  *   "Transfer-Encodingchunked", so names that begin like the two framing headers are refused;
  * - control characters in values; no Host or two; %00 or blanks in the target.
- * Out of reach from here: NUL bytes cut values short, bare LF ends lines, an unreadable
- * Content-Length is answered by libmicrohttpd (with its 400 head twice). */
+ * Out of reach from here: NUL bytes cut values short, bare LF ends lines, a line that begins with a
+ * colon ends the headers, and an unreadable Content-Length is answered by libmicrohttpd (with the
+ * head of its 400 twice). A proxy in front should be one that normalises requests. */
 #include "server/clock.h"
 #include "server/http_internal.h"
 

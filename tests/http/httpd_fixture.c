@@ -6,7 +6,7 @@
  *   GET  /args                names and values of the query string, one a line
  *   POST /echo                the body, from a worker thread, one publication for each loop turn
  *   POST /echo?delay_ms=N     the body, from a timer
- *   POST /held?delay_ms=N     the same under a hold: path and body must be readable after on_gone
+ *   POST /held?delay_ms=N     no reply; under a hold, read again N ms after the client has gone
  *   POST /sink                "LENGTH CRC32" of the body, at once
  *   POST /parts               one line for each part: name|filename|type|length|crc32
  *   POST /never               no reply ever
@@ -47,7 +47,7 @@ struct fixture {
     uv_signal_t term, interrupt;
     size_t max_body;
     int drain_ms;
-    long requests, replied, gone_replied, gone_unreplied, held_good;
+    long requests, replied, gone_replied, gone_unreplied, held_good, never;
 
     struct job *turn; /* loop thread: not yet published */
     pthread_t worker;
@@ -148,8 +148,8 @@ static void on_stats(struct fixture *f, struct srv_exchange *x)
     snprintf(
         text, sizeof(text),
         "{\"requests\": %ld, \"replied\": %ld, \"gone_replied\": %ld, \"gone_unreplied\": %ld, "
-        "\"held_good\": %ld, \"connections\": %d}",
-        f->requests, f->replied, f->gone_replied, f->gone_unreplied, f->held_good,
+        "\"held_good\": %ld, \"never\": %ld, \"connections\": %d}",
+        f->requests, f->replied, f->gone_replied, f->gone_unreplied, f->held_good, f->never,
         srv_http_connections(f->http));
     reply_text(x, 200, text);
 }
@@ -195,17 +195,17 @@ static void on_delay(uv_timer_t *t)
     uv_close((uv_handle_t *)t, on_timer_closed);
 }
 
-static void delay(struct fixture *f, struct srv_exchange *x, long ms, bool hold)
+static void start_timer(struct job *j, long ms)
 {
-    struct job *j = job_new(f, x);
-
-    if (hold) {
-        srv_exchange_hold(x);
-        j->held = x;
-    }
-    uv_timer_init(&f->loop, &j->timer);
+    uv_timer_init(&j->f->loop, &j->timer);
     j->timer.data = j;
     uv_timer_start(&j->timer, on_delay, (uint64_t)ms, 0);
+}
+
+static void hold(struct fixture *f, struct srv_exchange *x)
+{
+    job_new(f, x)->held = x;
+    srv_exchange_hold(x);
 }
 
 static void queue(struct fixture *f, struct srv_exchange *x)
@@ -332,10 +332,12 @@ static void on_request(void *ctx, struct srv_exchange *x)
         on_sink(x);
     else if (strcmp(path, "/parts") == 0)
         on_parts(x);
+    else if (strcmp(path, "/never") == 0)
+        f->never++;
     else if (strcmp(path, "/held") == 0)
-        delay(f, x, ms, true);
+        hold(f, x);
     else if (strcmp(path, "/echo") == 0 && ms > 0)
-        delay(f, x, ms, false);
+        start_timer(job_new(f, x), ms);
     else if (strcmp(path, "/echo") == 0)
         queue(f, x);
 }
@@ -349,8 +351,11 @@ static void on_gone(void *ctx, struct srv_exchange *x, bool replied)
         f->gone_replied++;
     else
         f->gone_unreplied++;
-    if (j)
-        j->x = NULL;
+    if (!j)
+        return;
+    j->x = NULL;
+    if (j->held)
+        start_timer(j, arg_number(x, "delay_ms"));
 }
 
 static char *error_body(void *ctx, int status, const char *path, const char *message,
