@@ -110,8 +110,7 @@ PCV_CHECK int wire_native_from_parts(struct wire_request **ret, const struct wir
                                      int nparts, const struct wire_arg *args, int nargs,
                                      struct pcv_err *e);
 
-/* ---- Open Inference Protocol requests: wire_oip.c ----------------------------------------------
- */
+/* ---- Open Inference Protocol requests: wire_oip.c -------------------------------------------- */
 
 /* header_len = Inference-Header-Content-Length, or -1 when the whole body is JSON; 0 is the raw
  * binary form. Tensors in the binary form point into body (maybe unaligned). own:
@@ -119,8 +118,7 @@ PCV_CHECK int wire_native_from_parts(struct wire_request **ret, const struct wir
 PCV_CHECK int wire_oip_decode(struct wire_request **ret, const void *body, size_t len,
                               int64_t header_len, struct pcv_err *e);
 
-/* ---- replies ------------------------------------------------------------------------------------
- */
+/* ---- replies --------------------------------------------------------------------------------- */
 
 struct wire_label {
     int index;
@@ -153,6 +151,13 @@ struct wire_stages {
     double encode, process, decode;
 };
 
+struct wire_out_tensor {
+    struct pcv_tensor t; /* name, dtype F32, shape, data */
+    bool binary;
+    int classification;        /* n > 0: top n of the last dimension of each row */
+    const char *const *labels; /* [last dimension] or NULL */
+};
+
 struct wire_reply {
     const char *model, *version;
     const char *request_id; /* X-Request-Id */
@@ -162,12 +167,7 @@ struct wire_reply {
     const struct wire_result *results;
 
     int noutputs; /* OIP: finished tensors; F32 or, with classification, see labels */
-    const struct wire_out_tensor {
-        struct pcv_tensor t; /* name, dtype F32, shape, data */
-        bool binary;
-        int classification;        /* n > 0: top n of the last dimension of each row */
-        const char *const *labels; /* [last dimension] or NULL */
-    } * outputs;
+    const struct wire_out_tensor *outputs;
 
     int64_t tokens, output_queries; /* usage */
     int batch_items;                /* items of the batch it was computed in */
@@ -190,8 +190,7 @@ PCV_CHECK int wire_native_encode(const struct wire_reply *r, char **body, size_t
 PCV_CHECK int wire_oip_encode(const struct wire_reply *r, char **body, size_t *len,
                               int64_t *header_len, struct pcv_err *e);
 
-/* ---- errors -------------------------------------------------------------------------------------
- */
+/* ---- errors ---------------------------------------------------------------------------------- */
 
 /* own: free(). Native: {"error": {"code", "message", "path", "request_id"}} with path null when the
  * place is unknown; OIP: {"error": "place: message"}. Never NULL except without memory. */
@@ -202,8 +201,7 @@ char *wire_error_json(enum wire_form form, const char *code, const char *message
  * caller's business, 413 PCV_ELIMIT, 415 PCV_EUNSUPPORTED media, 500 for PCV_ENOMEM/PCV_EIO. */
 int wire_status(int pcv_code);
 
-/* ---- descriptions of models: wire_describe.c
- * ------------------------------------------------------ */
+/* ---- descriptions of models: wire_describe.c ------------------------------------------------- */
 
 struct wire_tensor_desc {
     const char *name;
@@ -242,16 +240,18 @@ struct wire_stat {
     uint64_t count, ns;
 };
 
+struct wire_batch_stat {
+    int batch_size;
+    struct wire_stat compute_input, compute_infer, compute_output;
+};
+
 struct wire_model_stats { /* OIP statistics extension */
     const char *name, *version;
     uint64_t last_inference_ms, inference_count, execution_count;
     struct wire_stat success, fail, queue, compute_input, compute_infer, compute_output, cache_hit,
         cache_miss;
     int nbatches;
-    const struct wire_batch_stat {
-        int batch_size;
-        struct wire_stat compute_input, compute_infer, compute_output;
-    } * batches;
+    const struct wire_batch_stat *batches;
     uint64_t memory_bytes;
 };
 

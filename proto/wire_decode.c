@@ -73,8 +73,7 @@ int wire_add_query(struct wire_request *r, struct wire_query **ret, struct pcv_e
     return 0;
 }
 
-/* ---- media types
- * ------------------------------------------------------------------------------------ */
+/* ---- media types ----------------------------------------------------------------------------- */
 
 /* "; charset=utf-8" or another parameter list: PCV_EUNSUPPORTED when it names another character
  * set. */

@@ -17,8 +17,7 @@ static void number(struct wire_writer *w, const char *key, int64_t v)
     wire_int(w, v);
 }
 
-/* ---- native
- * ----------------------------------------------------------------------------------------- */
+/* ---- native ---------------------------------------------------------------------------------- */
 
 static void inputs(struct wire_writer *w, const struct wire_model_desc *m)
 {
@@ -159,8 +158,7 @@ char *wire_model_json(const struct wire_model_desc *m)
     return wire_finish(&w, NULL);
 }
 
-/* ---- Open Inference Protocol
- * --------------------------------------------------------------------------- */
+/* ---- Open Inference Protocol ----------------------------------------------------------------- */
 
 char *wire_oip_server_json(const char *name, const char *version)
 {

@@ -4,8 +4,7 @@
 
 #include <string.h>
 
-/* ---- queries
- * ---------------------------------------------------------------------------------------- */
+/* ---- queries --------------------------------------------------------------------------------- */
 
 static int read_query(struct wire_reader *rd, struct wire_query *q)
 {
@@ -52,8 +51,7 @@ int wire_read_queries(struct wire_reader *rd, struct wire_request *r)
     return ret;
 }
 
-/* ---- inputs
- * ------------------------------------------------------------------------------------------- */
+/* ---- inputs ---------------------------------------------------------------------------------- */
 
 static int read_base64(struct wire_reader *rd, struct wire_media *m)
 {

@@ -8,8 +8,7 @@
 
 enum { EXP_CLIP = 100000 };
 
-/* ---- one number
- * ------------------------------------------------------------------------------------- */
+/* ---- one number ------------------------------------------------------------------------------ */
 
 static bool digit(const char *p, const char *end)
 {
@@ -214,8 +213,7 @@ bool wire_number_u64(const struct wire_number *n, uint64_t *v)
     return true;
 }
 
-/* ---- arrays
- * ----------------------------------------------------------------------------------------- */
+/* ---- arrays ---------------------------------------------------------------------------------- */
 
 static const struct {
     int64_t min, max;
@@ -372,7 +370,9 @@ int wire_read_numbers(struct wire_reader *rd, enum pcv_dtype t, void *out, int64
         if ((r = open_rows(rd, &rows)) < 0)
             return r;
         if (r) {
-            if ((rows.leaf && rd->depth != rows.leaf) || rows.length[rd->depth + 1] >= 0)
+            bool ragged = (rows.leaf && rd->depth != rows.leaf) || rows.length[rd->depth + 1] >= 0;
+
+            if (ragged && wire_read_peek(rd))
                 return wire_read_fail(rd, PCV_ESHAPE, "a number where the rows before are arrays");
             rows.leaf = rd->depth;
             if ((r = put_element(rd, t, out, i, room)) < 0)

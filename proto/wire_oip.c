@@ -41,8 +41,7 @@ struct wishes {
     bool binary_default;
 };
 
-/* ---- parameters
- * --------------------------------------------------------------------------------------- */
+/* ---- parameters ------------------------------------------------------------------------------ */
 
 /* A parameter nobody here knows: a string, number or boolean. */
 int wire_oip_skip_parameter(struct wire_reader *rd)
@@ -115,8 +114,7 @@ static int output_parameters(struct wire_reader *rd, struct wire_output *out, si
     return r;
 }
 
-/* ---- outputs
- * ------------------------------------------------------------------------------------------ */
+/* ---- outputs --------------------------------------------------------------------------------- */
 
 static int read_output(struct wire_reader *rd, struct wire_request *r, signed char *binary)
 {
@@ -163,8 +161,7 @@ static int read_outputs(struct wire_reader *rd, struct wire_request *r, struct w
     return ret;
 }
 
-/* ---- the request
- * -------------------------------------------------------------------------------------- */
+/* ---- the request ----------------------------------------------------------------------------- */
 
 static int read_request(struct wire_reader *rd, struct wire_request *r, struct wire_binary *bin)
 {

@@ -22,8 +22,7 @@ struct parts {
     bool any_binary;
 };
 
-/* ---- classification
- * --------------------------------------------------------------------------------- */
+/* ---- classification -------------------------------------------------------------------------- */
 
 static int best_first(const void *a, const void *b, void *values)
 {
@@ -111,8 +110,7 @@ static int ranking(const struct wire_out_tensor *o, int64_t *rows, int64_t *widt
     return 0;
 }
 
-/* ---- outputs
- * ------------------------------------------------------------------------------------------ */
+/* ---- outputs --------------------------------------------------------------------------------- */
 
 /* {"name", "datatype", "shape", "parameters" or "data" */
 static void head(struct parts *p, const struct wire_out_tensor *o, const char *datatype,
@@ -196,8 +194,7 @@ static int put_tensor(struct parts *p, const struct wire_out_tensor *o, struct p
     return 0;
 }
 
-/* ---- the reply
- * ------------------------------------------------------------------------------------------ */
+/* ---- the reply ------------------------------------------------------------------------------- */
 
 static void number(struct wire_writer *w, const char *key, double v, int decimals)
 {

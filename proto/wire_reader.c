@@ -16,8 +16,7 @@ void wire_reader_init(struct wire_reader *rd, const char *text, size_t len, cons
     rd->depth = 0;
 }
 
-/* ---- errors and paths ---------------------------------------------------------------------------
- */
+/* ---- errors and paths ------------------------------------------------------------------------ */
 
 /* Names that need no quotes in a path. */
 static bool plain_name(struct wire_str key)
@@ -101,8 +100,7 @@ int wire_read_syntax(const struct wire_reader *rd, const char *what)
                           (size_t)(rd->p - rd->begin));
 }
 
-/* ---- structure
- * ------------------------------------------------------------------------------------ */
+/* ---- structure ------------------------------------------------------------------------------- */
 
 char wire_read_peek(struct wire_reader *rd)
 {
@@ -226,8 +224,7 @@ int wire_read_key(struct wire_reader *rd, const char *const *keys, enum wire_str
     return r;
 }
 
-/* ---- scalars
- * ---------------------------------------------------------------------------------------- */
+/* ---- scalars --------------------------------------------------------------------------------- */
 
 int wire_read_cstr(struct wire_reader *rd, const char **s)
 {

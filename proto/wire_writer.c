@@ -188,26 +188,28 @@ void wire_null(struct wire_writer *w)
 void wire_fixed(struct wire_writer *w, double v, int decimals)
 {
     static const double pow10[10] = {1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9};
+    const uint64_t one = (uint64_t)pow10[decimals];
     char buf[32];
-    size_t n = 0, whole;
-    uint64_t units;
+    size_t n = 0, point;
+    uint64_t whole, part;
 
     if (!(fabs(v) < 9e9)) {
         wire_null(w);
         return;
     }
-    units = (uint64_t)llrint(fabs(v) * pow10[decimals]);
-    if (v < 0 && units)
+    whole = (uint64_t)fabs(v);
+    part = (uint64_t)llrint((fabs(v) - (double)whole) * pow10[decimals]);
+    whole += part / one;
+    part %= one;
+    if (v < 0 && (whole || part))
         buf[n++] = '-';
-    n += digits(units / (uint64_t)pow10[decimals], buf + n);
-    whole = n;
+    n += digits(whole, buf + n);
+    point = n;
     buf[n++] = '.';
-    for (int i = decimals; i > 0; i--)
-        buf[n++] = (char)('0' + units / (uint64_t)pow10[i - 1] % 10);
-    while (n > whole + 2 && buf[n - 1] == '0')
+    for (uint64_t unit = one / 10; unit; unit /= 10)
+        buf[n++] = (char)('0' + part / unit % 10);
+    while (n > point + 2 && buf[n - 1] == '0')
         n--;
-    if (n == whole + 1)
-        n = whole; /* no decimals were asked for */
     member(w);
     wire_raw(w, buf, n);
 }

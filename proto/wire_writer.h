@@ -34,13 +34,14 @@ void wire_uint(struct wire_writer *w, uint64_t v);
 void wire_bool(struct wire_writer *w, bool v);
 void wire_null(struct wire_writer *w);
 
-/* Shortest decimal that reads back as this float. v must be finite. */
+/* A short decimal that reads back as this float: the fewest digits, but for those that would have
+ * to be read as a tie between two floats. v must be finite. */
 void wire_f32(struct wire_writer *w, float v);
 
 /* n of them, as members of the open array. */
 void wire_f32s(struct wire_writer *w, const float *v, size_t n);
 
-/* Fixed point with at most `decimals` (0..9) digits behind the point, without trailing zeros; for
+/* Fixed point with at most `decimals` (1..9) digits behind the point, without trailing zeros; for
  * |v| < 9e9. Others, and what is not finite, are null. */
 void wire_fixed(struct wire_writer *w, double v, int decimals);
 
@@ -54,8 +55,7 @@ char *wire_finish(struct wire_writer *w, size_t *len);
 /* Frees what was written; the writer is empty afterwards. */
 void wire_discard(struct wire_writer *w);
 
-/* Writes the shortest decimal of a finite float at out (WIRE_F32_ROOM bytes, no NUL); returns its
- * length. */
+/* The same at out (WIRE_F32_ROOM bytes, no NUL); returns its length. */
 enum { WIRE_F32_ROOM = 24 };
 size_t wire_f32_text(float v, char *out);
 
