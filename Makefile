@@ -23,10 +23,10 @@ LDFLAGS += -pthread $(if $(SAN),-fsanitize=$(SAN))
 
 PKGS    := openblas jansson spng libjpeg
 SRV_PKGS := libuv libmicrohttpd libsystemd inih zlib
-LIB_LIBS = $(shell pkg-config --libs $(PKGS)) -lm
-SRV_LIBS = $(shell pkg-config --libs $(SRV_PKGS))
-CTL_LIBS = $(shell pkg-config --libs libcurl)
-PKG_CFLAGS = $(shell pkg-config --cflags $(PKGS) $(SRV_PKGS) libcurl 2>/dev/null)
+LIB_LIBS := $(shell pkg-config --libs $(PKGS)) -lm
+SRV_LIBS := $(shell pkg-config --libs $(SRV_PKGS))
+CTL_LIBS := $(shell pkg-config --libs libcurl)
+PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) $(SRV_PKGS) libcurl 2>/dev/null)
 
 LIB_SRC   := $(wildcard lib/*.c lib/*/*.c)
 PROTO_SRC := $(wildcard proto/*.c)
@@ -53,6 +53,9 @@ build: packages-build compile ## build perceiverd, perceiverctl and libperceiver
 .PHONY: compile
 compile: $(B)/perceiverd $(B)/perceiverctl $(B)/libperceiver.a $(B)/libperceiver.so $(B)/include/perceiver.h
 
+# make V=1 prints the commands; otherwise each step prints what it makes.
+Q = $(if $(V),,@echo '  $(if $(filter %.o,$@),cc  ,make)' $@;)
+
 # ---- one rule for each kind of file -----------------------------------------------------------
 
 # One file per instruction set gets that instruction set; everything else stays portable.
@@ -61,7 +64,7 @@ $(B)/obj/lib/kernel/%_avx512.o: ISA = -mavx512f -mavx512vl -mavx512dq -mavx512bw
 
 $(B)/obj/%.o: %.c $(B)/flags
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) $(ISA) $(PKG_CFLAGS) -MMD -MP -c $< -o $@
+	$(Q)$(CC) $(ALL_CFLAGS) $(ISA) $(PKG_CFLAGS) -MMD -MP -c $< -o $@
 
 # Rebuild everything when flags change, and what prints the version when the commit does.
 $(B)/flags: FORCE
@@ -78,30 +81,30 @@ $(B)/obj/lib/base/version.o: ISA = -I$(B)
 
 $(B)/openapi.c: proto/openapi.yaml proto/openapi2c.py
 	@mkdir -p $(@D)
-	$(PYTHON) proto/openapi2c.py proto/openapi.yaml > $@.tmp && mv $@.tmp $@
+	$(Q)$(PYTHON) proto/openapi2c.py proto/openapi.yaml > $@.tmp && mv $@.tmp $@
 $(B)/obj/proto/openapi_json.o: $(B)/openapi.c
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -c $< -o $@
+	$(Q)$(CC) $(ALL_CFLAGS) -c $< -o $@
 
 $(B)/libperceiver.a: $(LIB_OBJ)
 	@rm -f $@
-	ar rcs $@ $^
+	$(Q)ar rcs $@ $^
 $(B)/libperceiver.so: $(LIB_OBJ)
-	$(CC) $(LDFLAGS) -shared -Wl,-soname,libperceiver.so.0 -Wl,-z,defs -Wl,--version-script=lib/perceiver.map $^ $(LIB_LIBS) -o $@
-# The one public header: what lib/perceiver.h includes of base/ is written into it.
-$(B)/include/perceiver.h: lib/perceiver.h lib/base/err.h lib/base/tensor.h
+	$(Q)$(CC) $(LDFLAGS) -shared -Wl,-soname,libperceiver.so.0 -Wl,-z,defs $^ $(LIB_LIBS) -o $@
+# The one public header: what lib/perceiver.h includes of lib/ is written into it.
+$(B)/include/perceiver.h: lib/perceiver.h lib/base/err.h lib/base/tensor.h lib/load/safetensors.h
 	@mkdir -p $(@D)
 	awk '/^#include "lib\//{gsub(/"/,"",$$2); while((getline l < $$2) > 0) if (l !~ /^#include "lib\//) print l; next} {print}' $< > $@
 
 $(B)/perceiverd: $(B)/obj/server/perceiverd.o $(SRV_OBJ) $(PROTO_OBJ) $(B)/libperceiver.a
-	$(CC) $(LDFLAGS) $^ $(LIB_LIBS) $(SRV_LIBS) -o $@
+	$(Q)$(CC) $(LDFLAGS) $^ $(LIB_LIBS) $(SRV_LIBS) -o $@
 $(B)/perceiverctl: $(CTL_OBJ) $(PROTO_OBJ) $(B)/libperceiver.a
-	$(CC) $(LDFLAGS) $^ $(LIB_LIBS) $(CTL_LIBS) -o $@
+	$(Q)$(CC) $(LDFLAGS) $^ $(LIB_LIBS) $(CTL_LIBS) -o $@
 
 # Unit tests: one program for each test_*.c, linked with everything below main().
 $(B)/tests/%: $(B)/obj/tests/unit/%.o $(SRV_OBJ) $(PROTO_OBJ) $(B)/libperceiver.a
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) $^ $(LIB_LIBS) $(SRV_LIBS) -lcmocka -o $@
+	$(Q)$(CC) $(LDFLAGS) $^ $(LIB_LIBS) $(SRV_LIBS) -lcmocka -o $@
 .SECONDARY:
 .PHONY: tests-compile
 tests-compile: $(TESTS)

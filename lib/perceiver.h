@@ -30,6 +30,8 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
+#pragma GCC visibility push(default)
+
 struct pcv_pool;
 struct pcv_model;
 struct pcv_input;
@@ -138,8 +140,9 @@ void pcv_input_free(struct pcv_input *in); /* NULL is fine */
 int64_t pcv_input_tokens(const struct pcv_input *in);   /* M: tokens the encoder reads */
 int64_t pcv_input_channels(const struct pcv_input *in); /* C */
 
-/* The token array written out, out [M,C]: what the encoder attends to, before its LayerNorm. */
-void pcv_input_dense(const struct pcv_input *in, float *out);
+/* The token array written out, out [M,C]: what the encoder attends to, before its LayerNorm.
+ * PCV_ENOMEM. */
+PCV_CHECK int pcv_input_dense(const struct pcv_input *in, float *out, struct pcv_err *e);
 
 /* Text only: how many positions it has ([CLS] .. [SEP]); the byte of the text where a position
  * starts, -1 for [CLS] and [SEP] and for inputs made from tensors; and its token id. */
@@ -247,5 +250,7 @@ int pcv_top_k(const float *logits, int n, int k, struct pcv_score *out);
 
 const char *pcv_version(void); /* "0.1.0 (1a2b3c4)" */
 const char *pcv_isa(void);     /* instruction set the kernels chose: "scalar", "avx2" */
+
+#pragma GCC visibility pop
 
 #endif

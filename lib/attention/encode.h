@@ -41,7 +41,18 @@ struct pcv_encoder {
  */
 void pcv_encode_absorb(const struct pcv_layer *l, const float *q, int rows, float *u);
 
-enum { PCV_ENCODE_BLOCK = 32 }; /* queries that pass over the tokens together */
+enum {
+    PCV_ENCODE_BLOCK = 32,  /* queries that pass over the tokens together */
+    PCV_ENCODE_TILE = 1024, /* tokens that they see at a time */
+};
+
+/* A table with more rows than a tile, one per token, saves nothing by lookup: it goes through
+ * matrix products tile by tile. */
+static inline bool pcv_encode_direct(const struct pcv_group *g)
+{
+    return g->kind == PCV_GROUP_TABLE && !g->ids && g->div == 1 && g->rows > PCV_ENCODE_TILE &&
+           g->constant >= 0;
+}
 
 /* Head h, queries [row0, row0 + rows), rows <= PCV_ENCODE_BLOCK, of one input. table_rows bounds
  * the rows of all small tables of a segment together. */

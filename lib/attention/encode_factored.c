@@ -24,7 +24,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { TILE = 1024 };
+enum { TILE = PCV_ENCODE_TILE };
 
 struct group_state {
     const struct pcv_group *g;
@@ -50,12 +50,6 @@ struct pass {
     int channels;
     float *agg; /* [block, C] sums of the segments that are done */
 };
-
-static bool is_direct(const struct pcv_group *g)
-{
-    return g->kind == PCV_GROUP_TABLE && !g->ids && g->div == 1 && g->rows > TILE &&
-           g->constant >= 0;
-}
 
 /* Scratch of one block; base NULL counts. */
 struct scratch {
@@ -154,7 +148,7 @@ static void start_segment(struct pass *p, const struct scratch *sc, int channels
         struct group_state *st = &p->group[i];
         const int block = PCV_ENCODE_BLOCK;
 
-        *st = (struct group_state){.g = g, .direct = is_direct(g), .u = u};
+        *st = (struct group_state){.g = g, .direct = pcv_encode_direct(g), .u = u};
         u += pcv_pad_floats((size_t)block * g->n);
         st->width = g->kind == PCV_GROUP_DENSE ? g->raw : st->direct ? g->n : g->rows;
         if (g->kind == PCV_GROUP_TABLE && !st->direct) {
@@ -393,7 +387,7 @@ static int small_table_rows(const struct pcv_tokens *t)
         int n = 0;
 
         for (int j = 0; j < s->ngroups; j++)
-            if (s->group[j].kind == PCV_GROUP_TABLE && !is_direct(&s->group[j]))
+            if (s->group[j].kind == PCV_GROUP_TABLE && !pcv_encode_direct(&s->group[j]))
                 n += s->group[j].rows;
         if (n > most)
             most = n;

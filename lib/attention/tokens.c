@@ -58,11 +58,18 @@ void pcv_segment_token(const struct pcv_segment *s, int channels, int64_t m, flo
     }
 }
 
-void pcv_tokens_dense(const struct pcv_tokens *t, float *out, float *scratch)
+void pcv_tokens_rows(const struct pcv_tokens *t, int64_t m0, int64_t rows, float *out,
+                     float *scratch)
 {
-    for (int i = 0; i < t->nsegments; i++)
-        for (int64_t m = 0; m < t->segment[i].tokens; m++, out += t->channels)
-            pcv_segment_token(&t->segment[i], t->channels, m, out, scratch);
+    int64_t first = 0;
+
+    for (int i = 0; i < t->nsegments; i++) {
+        const struct pcv_segment *s = &t->segment[i];
+
+        for (; rows > 0 && m0 < first + s->tokens; m0++, rows--, out += t->channels)
+            pcv_segment_token(s, t->channels, m0 - first, out, scratch);
+        first += s->tokens;
+    }
 }
 
 /* ---- statistics ------------------------------------------------------------------------------ */

@@ -9,7 +9,7 @@
  *          [n, raw] + bias (a 1x1 convolution) that is never applied to the tokens themselves
  *   CONST  one vector for all tokens
  *
- * The M x C array exists only in pcv_tokens_dense, the specification. */
+ * The M x C array exists only in pcv_tokens_rows, for the specification. */
 #ifndef PCV_ATTENTION_TOKENS_H
 #define PCV_ATTENTION_TOKENS_H
 
@@ -82,7 +82,8 @@ size_t pcv_segment_stats_need(const struct pcv_segment *s, int channels); /* byt
 void pcv_segment_stats(const struct pcv_segment *s, int channels, float eps, float *mean, float *r,
                        void *work);
 
-/* The whole array, out [M, C]. scratch [channels]. */
-void pcv_tokens_dense(const struct pcv_tokens *t, float *out, float *scratch);
+/* Rows [m0, m0 + rows) of the array written out, out [rows, C]. scratch [channels]. */
+void pcv_tokens_rows(const struct pcv_tokens *t, int64_t m0, int64_t rows, float *out,
+                     float *scratch);
 
 #endif

@@ -7,6 +7,8 @@
 #ifndef PCV_BASE_ERR_H
 #define PCV_BASE_ERR_H
 
+#pragma GCC visibility push(default)
+
 #define PCV_CHECK             __attribute__((warn_unused_result))
 #define PCV_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
 
@@ -39,5 +41,7 @@ int pcv_err_at(struct pcv_err *e, const char *fmt, ...) PCV_PRINTF(2, 3);
 
 /* The code's stable lower-case name, as replies print it: "shape", "unknown", ... */
 const char *pcv_code_name(int code);
+
+#pragma GCC visibility pop
 
 #endif

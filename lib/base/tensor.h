@@ -10,6 +10,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#pragma GCC visibility push(default)
+
 #define PCV_MAX_DIMS 8
 
 enum pcv_dtype {
@@ -66,5 +68,7 @@ PCV_CHECK int pcv_tensor_to_i64(const struct pcv_tensor *t, int64_t from, int64_
 float pcv_f16_to_f32(uint16_t h);
 float pcv_bf16_to_f32(uint16_t h);
 uint16_t pcv_f32_to_f16(float f);
+
+#pragma GCC visibility pop
 
 #endif

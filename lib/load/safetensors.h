@@ -11,6 +11,8 @@
 
 #include "lib/base/tensor.h"
 
+#pragma GCC visibility push(default)
+
 struct pcv_safetensors;
 
 /* What is taken at most. Names hold no control characters. */
@@ -41,5 +43,7 @@ size_t pcv_safetensors_bytes(const struct pcv_safetensors *f);   /* of the mappi
  * a multiple of that. */
 PCV_CHECK int pcv_safetensors_write(const char *path, const struct pcv_tensor *t, int n,
                                     struct pcv_err *e);
+
+#pragma GCC visibility pop
 
 #endif

@@ -1,0 +1,92 @@
+#include "lib/input/input.h"
+
+#include "lib/attention/encode.h"
+#include "lib/base/mem.h"
+
+#include <stdlib.h>
+
+void *pcv_input_take(struct pcv_input *in, size_t count, size_t size)
+{
+    void *p;
+
+    if (in->nowned == PCV_INPUT_ARRAYS)
+        return NULL;
+    p = pcv_alloc(count, size);
+    if (p)
+        in->owned[in->nowned++] = p;
+    return p;
+}
+
+int pcv_input_finish(struct pcv_input *in, struct pcv_err *e)
+{
+    for (int i = 0; i < in->tokens.nsegments; i++) {
+        struct pcv_segment *s = &in->tokens.segment[i];
+        float *mean = pcv_input_take(in, (size_t)s->tokens, sizeof(float));
+        float *r = pcv_input_take(in, (size_t)s->tokens, sizeof(float));
+        void *work = pcv_alloc(pcv_segment_stats_need(s, in->tokens.channels), 1);
+
+        if (!mean || !r || !work) {
+            pcv_free(work);
+            return pcv_fail(e, PCV_ENOMEM, "no memory for %lld tokens", (long long)s->tokens);
+        }
+        pcv_segment_stats(s, in->tokens.channels, 1e-5f, mean, r, work);
+        s->mean = mean;
+        s->r = r;
+        pcv_free(work);
+    }
+    return 0;
+}
+
+void pcv_input_free(struct pcv_input *in)
+{
+    if (!in)
+        return;
+    for (int i = 0; i < in->nowned; i++)
+        pcv_free(in->owned[i]);
+    free(in);
+}
+
+int64_t pcv_input_tokens(const struct pcv_input *in)
+{
+    return pcv_tokens_count(&in->tokens);
+}
+
+int64_t pcv_input_channels(const struct pcv_input *in)
+{
+    return in->tokens.channels;
+}
+
+int pcv_input_dense(const struct pcv_input *in, float *out, struct pcv_err *e)
+{
+    float *scratch = pcv_alloc((size_t)in->tokens.channels, sizeof(float));
+
+    if (!scratch)
+        return pcv_fail(e, PCV_ENOMEM, "no memory for a token");
+    pcv_tokens_rows(&in->tokens, 0, pcv_tokens_count(&in->tokens), out, scratch);
+    pcv_free(scratch);
+    return 0;
+}
+
+int pcv_adapter_table_rows(const struct pcv_adapter *a)
+{
+    if (a->kind == PCV_INPUT_TEXT)
+        return a->text.vocab + a->text.max_positions;
+    if (a->image.position == PCV_POSITION_FOURIER)
+        return 2 * PCV_MAX_AXIS;
+    return a->image.height * a->image.width <= PCV_ENCODE_TILE ? PCV_ENCODE_TILE : 0;
+}
+
+int pcv_input_positions(const struct pcv_input *in)
+{
+    return in->positions;
+}
+
+int64_t pcv_input_byte_offset(const struct pcv_input *in, int position)
+{
+    return in->offsets && position >= 0 && position < in->positions ? in->offsets[position] : -1;
+}
+
+int pcv_input_token(const struct pcv_input *in, int position)
+{
+    return position >= 0 && position < in->positions ? in->ids[position] : -1;
+}

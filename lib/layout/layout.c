@@ -1,0 +1,32 @@
+#include "lib/layout/layout.h"
+
+#include "lib/base/mem.h"
+
+int pcv_layout_read(struct pcv_blueprint *bp, const char *dir, struct pcv_weights *w,
+                    struct pcv_err *e)
+{
+    struct pcv_config *c;
+    int r = pcv_config_open(&c, dir, "config.json", e);
+
+    if (r < 0)
+        return r;
+    if (pcv_layout_is_hf(c)) {
+        r = pcv_layout_hf(bp, c, dir, w, e);
+    } else {
+        r = pcv_fail(e, PCV_EUNSUPPORTED, "model_type is not \"perceiver\"");
+        pcv_err_at(e, "%s/config.json", dir);
+    }
+    if (r == 0)
+        r = pcv_weights_done(w, e);
+    pcv_config_close(c);
+    return r;
+}
+
+void pcv_blueprint_clear(struct pcv_blueprint *bp)
+{
+    for (int i = 0; i < bp->ntasks; i++)
+        pcv_labels_free(bp->task[i].labels, bp->task[i].width);
+    for (int i = 0; i < bp->nowned; i++)
+        pcv_free(bp->owned[i]);
+    *bp = (struct pcv_blueprint){0};
+}

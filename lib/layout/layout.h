@@ -1,0 +1,23 @@
+/* layout.h - one file per upstream: its configuration's keys and its tensors' names.
+ *
+ * A layout fills a zeroed blueprint. On failure the blueprint may be half filled;
+ * pcv_blueprint_clear frees it either way. One thread. */
+#ifndef PCV_LAYOUT_LAYOUT_H
+#define PCV_LAYOUT_LAYOUT_H
+
+#include "lib/layout/blueprint.h"
+#include "lib/load/config.h"
+#include "lib/load/weights.h"
+
+/* Reads DIR's config.json (and preprocessor_config.json if there is one), chooses the layout and
+ * binds every tensor. */
+PCV_CHECK int pcv_layout_read(struct pcv_blueprint *bp, const char *dir, struct pcv_weights *w,
+                              struct pcv_err *e);
+void pcv_blueprint_clear(struct pcv_blueprint *bp);
+
+/* Hugging Face transformers: PerceiverFor* (hf.c). */
+bool pcv_layout_is_hf(const struct pcv_config *c);
+PCV_CHECK int pcv_layout_hf(struct pcv_blueprint *bp, const struct pcv_config *c, const char *dir,
+                            struct pcv_weights *w, struct pcv_err *e);
+
+#endif

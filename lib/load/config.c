@@ -1,0 +1,226 @@
+#include "lib/load/config.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_FILE = 16 << 20 };
+
+struct pcv_config {
+    char *path;
+    json_t *root;
+};
+
+/* Reads the whole file; a directory, a device or something endless is refused by size. */
+static int read_file(const char *path, char **ret, size_t *len, struct pcv_err *e)
+{
+    FILE *f = fopen(path, "re");
+    char *text;
+    size_t n;
+
+    if (!f)
+        return pcv_fail(e, PCV_EIO, "cannot open: %m");
+    text = malloc(MAX_FILE + 1);
+    n = text ? fread(text, 1, MAX_FILE + 1, f) : 0;
+    if (!text || ferror(f) || n > MAX_FILE) {
+        const int r = !text       ? pcv_fail(e, PCV_ENOMEM, "no memory for the file")
+                      : ferror(f) ? pcv_fail(e, PCV_EIO, "cannot read: %m")
+                                  : pcv_fail(e, PCV_ELIMIT, "larger than %d bytes", MAX_FILE);
+
+        free(text);
+        fclose(f);
+        return r;
+    }
+    fclose(f);
+    *ret = text;
+    *len = n;
+    return 0;
+}
+
+int pcv_config_open(struct pcv_config **ret, const char *dir, const char *file, struct pcv_err *e)
+{
+    struct pcv_config *c = calloc(1, sizeof(*c));
+    json_error_t je;
+    char *text = NULL;
+    size_t len = 0;
+    int r;
+
+    if (!c || asprintf(&c->path, "%s/%s", dir, file) < 0) {
+        free(c);
+        return pcv_fail(e, PCV_ENOMEM, "no memory for %s/%s", dir, file);
+    }
+    r = read_file(c->path, &text, &len, e);
+    if (r < 0)
+        goto out;
+    c->root = json_loadb(text, len, JSON_REJECT_DUPLICATES, &je);
+    if (!c->root) {
+        r = pcv_fail(e, PCV_EFORMAT, "line %d column %d: %s", je.line, je.column, je.text);
+        goto out;
+    }
+    if (!json_is_object(c->root)) {
+        r = pcv_fail(e, PCV_EFORMAT, "is not a JSON object");
+        goto out;
+    }
+    free(text);
+    *ret = c;
+    return 0;
+out:
+    pcv_err_at(e, "%s", c->path);
+    free(text);
+    pcv_config_close(c);
+    return r;
+}
+
+void pcv_config_close(struct pcv_config *c)
+{
+    if (!c)
+        return;
+    json_decref(c->root);
+    free(c->path);
+    free(c);
+}
+
+/* The value, or NULL when the key is absent or null. */
+static const json_t *value(const struct pcv_config *c, const char *key)
+{
+    const json_t *v = json_object_get(c->root, key);
+
+    return json_is_null(v) ? NULL : v;
+}
+
+static int at(const struct pcv_config *c, const char *key, int r, struct pcv_err *e)
+{
+    pcv_err_at(e, "%s", key);
+    pcv_err_at(e, "%s", c->path);
+    return r;
+}
+
+static int missing(const struct pcv_config *c, const char *key, struct pcv_err *e)
+{
+    return at(c, key, pcv_fail(e, PCV_EMISSING, "key is missing"), e);
+}
+
+bool pcv_config_has(const struct pcv_config *c, const char *key)
+{
+    return value(c, key) != NULL;
+}
+
+int pcv_config_int_or(const struct pcv_config *c, const char *key, int lo, int hi, int absent,
+                      int *ret, struct pcv_err *e)
+{
+    const json_t *v = value(c, key);
+    json_int_t n;
+
+    if (!v) {
+        *ret = absent;
+        return 0;
+    }
+    if (!json_is_integer(v))
+        return at(c, key, pcv_fail(e, PCV_EFORMAT, "is not a whole number"), e);
+    n = json_integer_value(v);
+    if (n < lo || n > hi)
+        return at(c, key, pcv_fail(e, PCV_ERANGE, "%lld is outside %d..%d", (long long)n, lo, hi),
+                  e);
+    *ret = (int)n;
+    return 0;
+}
+
+int pcv_config_int(const struct pcv_config *c, const char *key, int lo, int hi, int *ret,
+                   struct pcv_err *e)
+{
+    if (!value(c, key))
+        return missing(c, key, e);
+    return pcv_config_int_or(c, key, lo, hi, 0, ret, e);
+}
+
+int pcv_config_bool_or(const struct pcv_config *c, const char *key, bool absent, bool *ret,
+                       struct pcv_err *e)
+{
+    const json_t *v = value(c, key);
+
+    if (v && !json_is_boolean(v))
+        return at(c, key, pcv_fail(e, PCV_EFORMAT, "is not true or false"), e);
+    *ret = v ? json_is_true(v) : absent;
+    return 0;
+}
+
+int pcv_config_text_or(const struct pcv_config *c, const char *key, const char *absent,
+                       const char **ret, struct pcv_err *e)
+{
+    const json_t *v = value(c, key);
+
+    if (v && !json_is_string(v))
+        return at(c, key, pcv_fail(e, PCV_EFORMAT, "is not a string"), e);
+    *ret = v ? json_string_value(v) : absent;
+    return 0;
+}
+
+int pcv_config_text(const struct pcv_config *c, const char *key, const char **ret,
+                    struct pcv_err *e)
+{
+    if (!value(c, key))
+        return missing(c, key, e);
+    return pcv_config_text_or(c, key, NULL, ret, e);
+}
+
+int pcv_config_first(const struct pcv_config *c, const char *key, const char **ret,
+                     struct pcv_err *e)
+{
+    const json_t *v = value(c, key);
+
+    if (!v)
+        return missing(c, key, e);
+    if (!json_is_array(v) || !json_is_string(json_array_get(v, 0)))
+        return at(c, key, pcv_fail(e, PCV_EFORMAT, "is not an array of strings"), e);
+    *ret = json_string_value(json_array_get(v, 0));
+    return 0;
+}
+
+void pcv_labels_free(char **labels, int n)
+{
+    for (int i = 0; labels && i < n; i++)
+        free(labels[i]);
+    free(labels);
+}
+
+int pcv_config_labels(const struct pcv_config *c, const char *key, char ***ret, int *n,
+                      struct pcv_err *e)
+{
+    json_t *v = json_object_get(c->root, key), *label;
+    const int count = (int)json_object_size(v);
+    const char *index;
+    char **labels, *end;
+
+    if (!v || json_is_null(v)) {
+        *ret = NULL;
+        *n = 0;
+        return 0;
+    }
+    if (!json_is_object(v) || count == 0)
+        return at(c, key, pcv_fail(e, PCV_EFORMAT, "is not an object of labels"), e);
+    labels = calloc((size_t)count, sizeof(*labels));
+    if (!labels)
+        return at(c, key, pcv_fail(e, PCV_ENOMEM, "no memory for %d labels", count), e);
+    json_object_foreach(v, index, label)
+    {
+        const long i = strtol(index, &end, 10);
+
+        if (end == index || *end || i < 0 || i >= count || labels[i] || !json_is_string(label)) {
+            pcv_labels_free(labels, count);
+            return at(c, key,
+                      pcv_fail(e, PCV_EFORMAT, "\"%.40s\": %d labels want indexes 0..%d, each once",
+                               index, count, count - 1),
+                      e);
+        }
+        labels[i] = strdup(json_string_value(label));
+    }
+    for (int i = 0; i < count; i++)
+        if (!labels[i]) {
+            pcv_labels_free(labels, count);
+            return at(c, key, pcv_fail(e, PCV_ENOMEM, "no memory for %d labels", count), e);
+        }
+    *ret = labels;
+    *n = count;
+    return 0;
+}

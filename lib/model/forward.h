@@ -1,0 +1,63 @@
+/* forward.h - one forward pass: the threads' common state and its three stages.
+ *
+ * All threads of the pool run the whole pass together, from barrier to barrier; inside a stage they
+ * take units of work. What a unit computes, and the shapes it computes with, never depend on who
+ * else is in the batch: that is why answers are equal bit for bit in any company. */
+#ifndef PCV_MODEL_FORWARD_H
+#define PCV_MODEL_FORWARD_H
+
+#include "lib/model/ws.h"
+
+/* Jobs whose rows share tiles (one tile), or one job with as many tiles as its rows need. */
+struct pcv_decode_group {
+    int first, njobs;
+    int first_tile, ntiles;
+};
+
+struct pcv_dense_arrays; /* forward_dense.c */
+
+struct pcv_pass {
+    const struct pcv_model *m;
+    struct pcv_ws *ws;
+    struct pcv_pool *pool;
+    struct pcv_item *items;
+    int n, threads, block;
+    struct pcv_ws_arrays a;
+    struct pcv_dense_arrays *dense; /* NULL: factored */
+
+    int njobs[PCV_MAX_TASKS], ngroups[PCV_MAX_TASKS]; /* of each task, one after another */
+
+    /* Handed-out work: a counter per phase, none is used twice in a pass. */
+    struct pcv_units encode, tails, process, prepare[PCV_MAX_TASKS], tiles[PCV_MAX_TASKS];
+    double at[4]; /* seconds: start, after encode, process, decode */
+};
+
+static inline bool pcv_item_cancelled(const struct pcv_item *it)
+{
+    return it->cancelled && atomic_load_explicit(it->cancelled, memory_order_relaxed);
+}
+
+static inline float *pcv_pass_x(const struct pcv_pass *p, int item)
+{
+    return p->a.x + (size_t)item * (size_t)p->m->bp.num_latents * (size_t)p->m->bp.d_latents;
+}
+
+static inline float *pcv_pass_scratch(const struct pcv_pass *p, int thread)
+{
+    return p->a.thread + (size_t)thread * p->a.thread_floats;
+}
+
+/* Each is entered by all threads, and ends with a barrier. */
+void pcv_pass_encode(struct pcv_pass *p, int thread);
+void pcv_pass_encode_dense(struct pcv_pass *p, int thread);
+void pcv_pass_process(struct pcv_pass *p, int thread);
+void pcv_pass_decode(struct pcv_pass *p, int thread);
+
+/* Before the threads start: one job per query, grouped for tiles. */
+PCV_CHECK int pcv_pass_plan_decode(struct pcv_pass *p, struct pcv_err *e);
+PCV_CHECK int pcv_ws_reserve_jobs(struct pcv_ws *ws, int n, struct pcv_err *e);
+
+PCV_CHECK int pcv_pass_dense_new(struct pcv_pass *p, struct pcv_err *e);
+void pcv_pass_dense_free(struct pcv_pass *p);
+
+#endif

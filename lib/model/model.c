@@ -1,0 +1,152 @@
+#include "lib/model/model.h"
+
+#include "lib/kernel/gemm.h"
+#include "lib/layout/layout.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const text_media[] = {"text/plain", NULL};
+static const char *const image_media[] = {"image/png", "image/jpeg", NULL};
+
+static void describe_tensors(struct pcv_model *m, const struct pcv_adapter *a)
+{
+    struct pcv_tensor_spec *t = &m->tensors[m->info.ntensors];
+
+    if (a->kind == PCV_INPUT_TEXT) {
+        *t = (struct pcv_tensor_spec){
+            .name = "inputs", .dtype = PCV_I64, .ndim = 2, .shape = {-1, -1}};
+        t[1] = *t;
+        t[1].name = "attention_mask";
+        t[1].optional = true;
+        m->info.ntensors += 2;
+        return;
+    }
+    *t = (struct pcv_tensor_spec){
+        .name = "inputs", .dtype = PCV_F32, .ndim = 4, .shape = {-1, a->image.raw, -1, -1}};
+    if (a->image.position == PCV_POSITION_LEARNED) {
+        t->shape[2] = a->image.height;
+        t->shape[3] = a->image.width;
+    }
+    m->info.ntensors++;
+}
+
+static void describe_inputs(struct pcv_model *m)
+{
+    for (int i = 0; i < m->bp.ninputs; i++) {
+        const struct pcv_adapter *a = &m->bp.input[i];
+        const bool text = a->kind == PCV_INPUT_TEXT;
+
+        m->inputs[i] = (struct pcv_input_info){
+            .name = a->name,
+            .kind = a->kind,
+            .media = text ? text_media : image_media,
+            .max_tokens = text ? a->text.max_positions
+                          : a->image.position == PCV_POSITION_LEARNED
+                              ? (int64_t)a->image.height * a->image.width
+                              : PCV_MAX_PIXELS,
+        };
+        describe_tensors(m, a);
+    }
+}
+
+static void describe_tasks(struct pcv_model *m)
+{
+    for (int i = 0; i < m->bp.ntasks; i++) {
+        const struct pcv_task *t = &m->bp.task[i];
+        struct pcv_task_info *info = &m->tasks[i];
+
+        *info = (struct pcv_task_info){
+            .name = t->name,
+            .kind = t->kind,
+            .width = t->width,
+            .labels = (const char *const *)t->labels,
+            .max_rows = t->rows,
+            .output = {.name = "logits", .dtype = PCV_F32, .ndim = 2, .shape = {-1, t->width}},
+        };
+        if (t->kind == PCV_TASK_FILL_MASK) {
+            info->output.ndim = 3;
+            info->output.shape[1] = -1;
+            info->output.shape[2] = t->width;
+        }
+    }
+}
+
+static void describe(struct pcv_model *m)
+{
+    m->info = (struct pcv_model_info){
+        .architecture = m->bp.architecture,
+        .upstream = m->bp.upstream,
+        .parameters = pcv_weights_parameters(m->weights),
+        .mapped_bytes = pcv_weights_mapped(m->weights),
+        .owned_bytes = pcv_weights_owned(m->weights) + m->plan.bytes + sizeof(*m),
+        .num_latents = m->bp.num_latents,
+        .d_latents = m->bp.d_latents,
+        .ninputs = m->bp.ninputs,
+        .ntasks = m->bp.ntasks,
+        .inputs = m->inputs,
+        .tasks = m->tasks,
+        .tensors = m->tensors,
+    };
+    describe_inputs(m);
+    describe_tasks(m);
+}
+
+int pcv_model_open(struct pcv_model **ret, const char *dir, struct pcv_pool *pool,
+                   struct pcv_err *e)
+{
+    struct pcv_model *m = calloc(1, sizeof(*m));
+    int r;
+
+    if (!m)
+        return pcv_fail(e, PCV_ENOMEM, "no memory for a model");
+    pcv_gemm_init();
+    r = pcv_weights_open(&m->weights, dir, e);
+    if (r == 0)
+        r = pcv_layout_read(&m->bp, dir, m->weights, e);
+    if (r == 0)
+        r = pcv_plan_make(&m->plan, &m->bp, pcv_kernels_for(pcv_cpu_detect()), pool, e);
+    if (r < 0) {
+        pcv_model_close(m);
+        return r;
+    }
+    describe(m);
+    *ret = m;
+    return 0;
+}
+
+void pcv_model_close(struct pcv_model *m)
+{
+    if (!m)
+        return;
+    pcv_plan_clear(&m->plan);
+    pcv_blueprint_clear(&m->bp);
+    pcv_weights_close(m->weights);
+    free(m);
+}
+
+const struct pcv_model_info *pcv_model_info(const struct pcv_model *m)
+{
+    return &m->info;
+}
+
+int pcv_task_find(const struct pcv_model *m, const char *name, struct pcv_err *e)
+{
+    char known[160] = "";
+
+    for (int i = 0; i < m->bp.ntasks; i++) {
+        if (strcmp(name, m->bp.task[i].name) == 0)
+            return i;
+        snprintf(known + strlen(known), sizeof(known) - strlen(known), "%s%s", i ? ", " : "",
+                 m->bp.task[i].name);
+    }
+    return pcv_fail(e, PCV_EUNKNOWN, "no task \"%.60s\"; the model has %s", name, known);
+}
+
+const char *pcv_task_label(const struct pcv_model *m, int task, int i)
+{
+    const struct pcv_task *t = &m->bp.task[task];
+
+    return t->labels && i >= 0 && i < t->width ? t->labels[i] : "";
+}

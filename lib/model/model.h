@@ -1,0 +1,19 @@
+/* model.h - an opened model, as the files of this folder see it. */
+#ifndef PCV_MODEL_MODEL_H
+#define PCV_MODEL_MODEL_H
+
+#include "lib/input/input.h"
+#include "lib/load/weights.h"
+#include "lib/model/plan.h"
+
+struct pcv_model {
+    struct pcv_blueprint bp;
+    struct pcv_plan plan;
+    struct pcv_weights *weights;
+    struct pcv_model_info info;
+    struct pcv_input_info inputs[PCV_MAX_INPUTS];
+    struct pcv_task_info tasks[PCV_MAX_TASKS];
+    struct pcv_tensor_spec tensors[2 * PCV_MAX_INPUTS];
+};
+
+#endif

@@ -1,0 +1,216 @@
+#include "lib/model/plan.h"
+
+#include "lib/base/mem.h"
+#include "lib/kernel/gemm.h"
+#include "lib/model/cost.h"
+
+#include <string.h>
+
+static float *take(struct pcv_plan *p, size_t count)
+{
+    float *a = pcv_alloc(count, sizeof(float));
+
+    if (a) {
+        p->owned[p->nowned++] = a;
+        p->bytes += count * sizeof(float);
+    }
+    return a;
+}
+
+void pcv_plan_clear(struct pcv_plan *p)
+{
+    for (int i = 0; i < p->nowned; i++)
+        pcv_free(p->owned[i]);
+    *p = (struct pcv_plan){0};
+}
+
+/* ---- y = W (norm or gamma x) [+ b], rows shared among threads ----------------------------------
+ */
+
+struct project {
+    const struct pcv_kernels *k;
+    const struct pcv_norm *norm; /* whole LayerNorm, when gamma is NULL */
+    const float *gamma;          /* or only the product with it */
+    float eps;
+    const float *x;
+    int rows, in, out;
+    const struct pcv_affine *w;
+    float *y, *tmp; /* tmp [rows, in] */
+};
+
+static void project_part(int i, int n, void *arg)
+{
+    const struct project *p = arg;
+    const int row0 = (int)((int64_t)p->rows * i / n);
+    const int rows = (int)((int64_t)p->rows * (i + 1) / n) - row0;
+    const float *x = p->x + (size_t)row0 * p->in;
+    float *t = p->tmp + (size_t)row0 * p->in;
+
+    if (rows == 0)
+        return;
+    if (p->gamma)
+        for (int r = 0; r < rows; r++)
+            for (int c = 0; c < p->in; c++)
+                t[(size_t)r * p->in + c] = x[(size_t)r * p->in + c] * p->gamma[c];
+    else
+        p->k->norm(t, p->in, x, p->in, p->norm->gamma, p->norm->beta, rows, p->in, p->eps);
+    pcv_linear(p->k, rows, p->out, p->in, t, p->in, p->w->w, p->gamma ? NULL : p->w->b,
+               p->y + (size_t)row0 * p->out, p->out, 0, 0);
+}
+
+static int project(struct project *p, struct pcv_pool *pool, struct pcv_err *e)
+{
+    p->tmp = pcv_alloc((size_t)p->rows * p->in, sizeof(float));
+    if (!p->tmp)
+        return pcv_fail(e, PCV_ENOMEM, "no memory to project %d rows", p->rows);
+    pcv_pool_run(pool, project_part, p);
+    pcv_free(p->tmp);
+    return 0;
+}
+
+/* ---- encoder
+ * ---------------------------------------------------------------------------------------- */
+
+/* sum[o] = sum_c W[o,c] gamma[c], bias[o] = b[o] + sum_c W[o,c] beta[c] */
+static int fold_norm(struct pcv_plan *p, const struct pcv_layer *l, const struct pcv_affine *a,
+                     int out, const float **sum, const float **bias, struct pcv_err *e)
+{
+    const int in = l->d.kv_dim;
+    float *s = take(p, (size_t)out), *b = take(p, (size_t)out);
+
+    if (!s || !b)
+        return pcv_fail(e, PCV_ENOMEM, "no memory for folded norms");
+    for (int o = 0; o < out; o++) {
+        const float *row = a->w + (size_t)o * in;
+
+        s[o] = p->k->dot(row, l->norm_kv.gamma, in);
+        b[o] = a->b[o] + p->k->dot(row, l->norm_kv.beta, in);
+    }
+    *sum = s;
+    *bias = b;
+    return 0;
+}
+
+static int plan_tables(struct pcv_plan *p, const struct pcv_adapter *a, struct pcv_pool *pool,
+                       struct pcv_err *e)
+{
+    struct pcv_encoder *enc = &p->encoder;
+    const struct pcv_layer *l = enc->layer;
+    const struct {
+        const float *table;
+        int rows;
+    } tables[] = {{a->text.bytes, a->text.vocab}, {a->text.positions, a->text.max_positions}};
+    int r = fold_norm(p, l, &l->k, l->d.qk, &enc->key_sum, &enc->key_bias, e);
+
+    if (r == 0)
+        r = fold_norm(p, l, &l->val, l->d.v, &enc->value_sum, &enc->value_bias, e);
+    enc->ntables = 2;
+    for (int i = 0; i < enc->ntables && r == 0; i++) {
+        float *keys = take(p, (size_t)tables[i].rows * l->d.qk);
+        float *values = take(p, (size_t)tables[i].rows * l->d.v);
+        struct project job = {.k = p->k,
+                              .gamma = l->norm_kv.gamma,
+                              .x = tables[i].table,
+                              .rows = tables[i].rows,
+                              .in = l->d.kv_dim};
+
+        if (!keys || !values)
+            return pcv_fail(e, PCV_ENOMEM, "no memory for projected tables");
+        job.w = &l->k;
+        job.out = l->d.qk;
+        job.y = keys;
+        r = project(&job, pool, e);
+        job.w = &l->val;
+        job.out = l->d.v;
+        job.y = values;
+        if (r == 0)
+            r = project(&job, pool, e);
+        enc->table[i].keys = keys;
+        enc->table[i].values = values;
+    }
+    return r;
+}
+
+static int plan_encoder(struct pcv_plan *p, const struct pcv_blueprint *bp, struct pcv_pool *pool,
+                        struct pcv_err *e)
+{
+    const struct pcv_adapter *a = &bp->input[0];
+    const struct pcv_layer *l = &bp->cross[bp->step[0].layer];
+    struct pcv_encoder *enc = &p->encoder;
+    float *q = take(p, (size_t)bp->num_latents * l->d.qk), *u;
+    struct project job = {.k = p->k,
+                          .norm = &l->norm_q,
+                          .eps = l->eps,
+                          .x = bp->latents,
+                          .rows = bp->num_latents,
+                          .in = l->d.q_dim,
+                          .out = l->d.qk,
+                          .w = &l->q,
+                          .y = q};
+    int r;
+
+    if (!q)
+        return pcv_fail(e, PCV_ENOMEM, "no memory for %d latent queries", bp->num_latents);
+    r = project(&job, pool, e);
+    if (r < 0)
+        return r;
+    enc->layer = l;
+    enc->num_latents = bp->num_latents;
+    enc->channels = a->channels;
+    enc->q = q;
+    p->table_rows = pcv_adapter_table_rows(a);
+    enc->mode = pcv_encode_choose(enc, a);
+    if (enc->mode == PCV_ENCODE_TABLES)
+        return plan_tables(p, a, pool, e);
+    u = take(p, (size_t)l->d.heads * bp->num_latents * l->d.kv_dim);
+    if (!u)
+        return pcv_fail(e, PCV_ENOMEM, "no memory for absorbed queries");
+    pcv_encode_absorb(l, q, bp->num_latents, u);
+    enc->u = u;
+    return 0;
+}
+
+/* ---- decoders
+ * ------------------------------------------------------------------------------------- */
+
+static int plan_decoder(struct pcv_plan *p, const struct pcv_blueprint *bp, int i,
+                        struct pcv_pool *pool, struct pcv_err *e)
+{
+    const struct pcv_task *t = &bp->task[i];
+    const struct pcv_layer *l = &t->layer;
+    float *q = take(p, (size_t)t->rows * l->d.qk);
+    struct project job = {.k = p->k,
+                          .norm = &l->norm_q,
+                          .eps = l->eps,
+                          .x = t->query,
+                          .rows = t->rows,
+                          .in = l->d.q_dim,
+                          .out = l->d.qk,
+                          .w = &l->q,
+                          .y = q};
+
+    if (!q)
+        return pcv_fail(e, PCV_ENOMEM, "no memory for %d output queries", t->rows);
+    p->decoder[i] = (struct pcv_decoder){
+        .layer = l,
+        .latents = bp->num_latents,
+        .rows = t->rows,
+        .query = t->query,
+        .q = q,
+        .head = t->head,
+        .width = t->width,
+    };
+    return project(&job, pool, e);
+}
+
+int pcv_plan_make(struct pcv_plan *p, const struct pcv_blueprint *bp, const struct pcv_kernels *k,
+                  struct pcv_pool *pool, struct pcv_err *e)
+{
+    int r;
+
+    p->k = k;
+    r = plan_encoder(p, bp, pool, e);
+    for (int i = 0; i < bp->ntasks && r == 0; i++)
+        r = plan_decoder(p, bp, i, pool, e);
+    return r;
+}

@@ -1,0 +1,27 @@
+/* plan.h - what is computed once, when a model opens: everything that does not depend on inputs.
+ *
+ * Immutable afterwards; shared by all threads. */
+#ifndef PCV_MODEL_PLAN_H
+#define PCV_MODEL_PLAN_H
+
+#include "lib/attention/decode.h"
+#include "lib/attention/encode.h"
+#include "lib/base/pool.h"
+#include "lib/layout/blueprint.h"
+
+struct pcv_plan {
+    const struct pcv_kernels *k;
+    struct pcv_encoder encoder;                /* the first step */
+    struct pcv_decoder decoder[PCV_MAX_TASKS]; /* by task */
+    int table_rows;                            /* looked-up rows of a token, at most */
+    float *owned[4 * PCV_MAX_GROUPS + 2 * PCV_MAX_TASKS + 8];
+    int nowned;
+    uint64_t bytes; /* of owned */
+};
+
+/* own: pcv_plan_clear, also after failure. bp must outlive it. */
+PCV_CHECK int pcv_plan_make(struct pcv_plan *p, const struct pcv_blueprint *bp,
+                            const struct pcv_kernels *k, struct pcv_pool *pool, struct pcv_err *e);
+void pcv_plan_clear(struct pcv_plan *p);
+
+#endif

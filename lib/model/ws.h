@@ -1,0 +1,45 @@
+/* ws.h - the scratch of one forward at a time, carved from one block. */
+#ifndef PCV_MODEL_WS_H
+#define PCV_MODEL_WS_H
+
+#include "lib/base/bump.h"
+#include "lib/model/model.h"
+
+/* Every array of a forward of up to `items` items by `threads` threads. Items' arrays stand one
+ * after another. */
+struct pcv_ws_arrays {
+    float *x;             /* [items, N, D] latents */
+    float *ctx;           /* [items, N, v of the encoder] */
+    float *q, *k, *v;     /* [sets, N, qk | qk | v] of the process stack; see sets */
+    float *xn;            /* [items, N, D] decoder's normalised latents */
+    float *keys, *values; /* [items, N, widest qk | v of the decoders] */
+    float *thread;        /* [threads, thread_floats] */
+    size_t q_floats, k_floats, v_floats, key_floats, value_floats, thread_floats;
+};
+
+/* An item of its own per thread, or two sets in turn where threads share an item. */
+static inline int pcv_ws_sets(int threads)
+{
+    return threads > 1 ? threads : 1;
+}
+
+/* Rows of latents that a thread takes at a time: fixed by the model and the number of threads,
+ * never by the batch, so that every product has the same shape in any company. */
+int pcv_ws_block(int latents, int threads);
+
+struct pcv_ws_arrays pcv_ws_carve(struct pcv_bump *b, const struct pcv_model *m, int items,
+                                  int threads);
+
+struct pcv_ws {
+    struct pcv_pool *pool;
+    float *arena;
+    size_t capacity; /* floats */
+    int flags;
+    int max_items;
+    struct pcv_decode_job *jobs; /* grows with the largest number of queries seen */
+    const struct pcv_decode_job **pack;
+    struct pcv_decode_group *groups;
+    int job_capacity;
+};
+
+#endif
