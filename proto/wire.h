@@ -118,6 +118,9 @@ PCV_CHECK int wire_native_from_parts(struct wire_request **ret, const struct wir
 PCV_CHECK int wire_oip_decode(struct wire_request **ret, const void *body, size_t len,
                               int64_t header_len, struct pcv_err *e);
 
+/* Body of a repository index request: nothing, or {"ready": BOOL}. *ready: only models that are. */
+PCV_CHECK int wire_oip_index_decode(const char *body, size_t len, bool *ready, struct pcv_err *e);
+
 /* ---- replies --------------------------------------------------------------------------------- */
 
 struct wire_label {
