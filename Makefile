@@ -109,7 +109,43 @@ $(B)/tests/%: $(B)/obj/tests/unit/%.o $(SRV_OBJ) $(PROTO_OBJ) $(B)/libperceiver.
 .PHONY: tests-compile
 tests-compile: $(TESTS)
 
+# The HTTP layer alone, for the tests of its traps.
+$(B)/httpd_fixture: $(B)/obj/tests/http/httpd_fixture.o $(SRV_OBJ) $(PROTO_OBJ) $(B)/libperceiver.a
+	$(Q)$(CC) $(LDFLAGS) $^ $(LIB_LIBS) $(SRV_LIBS) -o $@
+
 # ---- what a person asks for ---------------------------------------------------------------------
+
+.PHONY: demo
+demo: build ## build, serve the shipped model, ask it two pictures (ONCE=1 stops after, PORT=8080)
+	@B=$(B) PORT=$(PORT) ONCE=$(ONCE) deploy/demo.sh
+
+.PHONY: test
+test: packages-all compile tests-compile golden $(B)/httpd_fixture $(B)/venv/ok ## build and pass every test
+	@B=$(B) tests/run
+
+.PHONY: bench
+bench: build ## measure this machine and print one table of ratios
+	@B=$(B) $(PYTHON) tests/bench/bench.py
+
+.PHONY: check
+check: packages-all compile compile_commands.json ## layers, headers, tables, formats: what keeps the tree in shape
+	@B=$(B) tests/check/run
+
+.PHONY: asan
+asan: ## every test under address and undefined behaviour sanitizers
+	+@$(MAKE) SAN=address,undefined test
+
+.PHONY: tsan
+tsan: ## every test under the thread sanitizer
+	+@$(MAKE) SAN=thread test
+
+.PHONY: format
+format: ## clang-format every C file
+	clang-format -i $(shell git ls-files '*.c' '*.h')
+
+.PHONY: install
+install: build ## install programs, library, header, units, manual pages (PREFIX, DESTDIR)
+	@B=$(B) PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' deploy/install.sh
 
 .PHONY: packages packages-build packages-all
 packages: ## print the Debian packages that build, demo and tests need
@@ -122,5 +158,18 @@ packages-all:
 .PHONY: clean
 clean: ## remove build/
 	rm -rf build
+
+# ---- tests' needs -----------------------------------------------------------------------------------
+
+# Python packages of the tests, from PyPI, beside Debian's.
+$(B)/venv/ok: tests/requirements.txt
+	@rm -rf $(@D)
+	$(PYTHON) -m venv --system-site-packages $(@D)
+	$(@D)/bin/pip install -q --disable-pip-version-check -r $<
+	@touch $@
+
+compile_commands.json: Makefile FORCE
+	@$(PYTHON) tests/check/compile_commands.py '$(CC) $(ALL_CFLAGS) $(PKG_CFLAGS) -I$(B)' > $@.tmp && \
+	 { cmp -s $@.tmp $@ && rm $@.tmp || mv $@.tmp $@; }
 
 -include $(wildcard $(B)/obj/*/*.d $(B)/obj/*/*/*.d $(B)/obj/*/*/*/*.d $(B)/obj/*/*/*/*/*.d)

@@ -1,0 +1,37 @@
+#!/bin/sh
+# install.sh - copies what `make build` made to $DESTDIR$PREFIX. Called by `make install`.
+set -eu
+: "${B:=build}" "${PREFIX:=/usr/local}" "${DESTDIR:=}"
+to=$DESTDIR$PREFIX
+
+put() { # mode, target folder, files...
+    mode=$1 folder=$2
+    shift 2
+    install -d "$folder"
+    install -m "$mode" "$@" "$folder"
+}
+
+put 755 "$to/bin" "$B/perceiverd" "$B/perceiverctl"
+put 644 "$to/include" "$B/include/perceiver.h"
+put 644 "$to/lib" "$B/libperceiver.a"
+install -m 755 "$B/libperceiver.so" "$to/lib/libperceiver.so.0"
+ln -sf libperceiver.so.0 "$to/lib/libperceiver.so"
+put 644 "$to/share/man/man8" deploy/man/perceiverd.8
+put 644 "$to/share/man/man1" deploy/man/perceiverctl.1
+install -d "$to/share/perceiverd/models"
+cp -R etc/models/fashion "$to/share/perceiverd/models/"
+
+# A configuration that a person has edited stays.
+conf=$DESTDIR/etc/perceiverd/perceiverd.conf
+[ "$PREFIX" = /usr ] || conf=$to/etc/perceiverd.conf
+install -d "$(dirname "$conf")"
+[ -e "$conf" ] || install -m 644 etc/perceiverd.conf "$conf"
+
+# The unit names the paths of this installation.
+install -d "$to/lib/systemd/system"
+for unit in perceiverd.service perceiverd.socket; do
+    sed -e "s|/usr/bin/perceiverd|$PREFIX/bin/perceiverd|g" \
+        -e "s|/etc/perceiverd/perceiverd.conf|${conf#"$DESTDIR"}|g" \
+        "deploy/systemd/$unit" >"$to/lib/systemd/system/$unit"
+    chmod 644 "$to/lib/systemd/system/$unit"
+done
