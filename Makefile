@@ -23,10 +23,12 @@ LDFLAGS += -pthread $(if $(SAN),-fsanitize=$(SAN))
 
 PKGS    := openblas jansson spng libjpeg
 SRV_PKGS := libuv libmicrohttpd libsystemd inih zlib
-LIB_LIBS := $(shell pkg-config --libs $(PKGS)) -lm
-SRV_LIBS := $(shell pkg-config --libs $(SRV_PKGS))
-CTL_LIBS := $(shell pkg-config --libs libcurl)
-PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) $(SRV_PKGS) libcurl 2>/dev/null)
+# Asked once, and not before it is needed: on a bare machine the packages come first.
+once = $(eval $(1) := $(shell $(2)))$($(1))
+LIB_LIBS = $(call once,LIB_LIBS,pkg-config --libs $(PKGS) && echo -lm)
+SRV_LIBS = $(call once,SRV_LIBS,pkg-config --libs $(SRV_PKGS))
+CTL_LIBS = $(call once,CTL_LIBS,pkg-config --libs libcurl)
+PKG_CFLAGS = $(call once,PKG_CFLAGS,pkg-config --cflags $(PKGS) $(SRV_PKGS) libcurl)
 
 LIB_SRC   := $(wildcard lib/*.c lib/*/*.c)
 PROTO_SRC := $(wildcard proto/*.c)
@@ -48,7 +50,8 @@ help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
 
 .PHONY: build
-build: packages-build compile ## build perceiverd, perceiverctl and libperceiver into build/
+build: packages-build ## build perceiverd, perceiverctl and libperceiver into build/
+	+@$(MAKE) --no-print-directory compile
 
 .PHONY: compile
 compile: $(B)/perceiverd $(B)/perceiverctl $(B)/libperceiver.a $(B)/libperceiver.so $(B)/include/perceiver.h
@@ -116,11 +119,13 @@ $(B)/httpd_fixture: $(B)/obj/tests/http/httpd_fixture.o $(SRV_OBJ) $(PROTO_OBJ) 
 # ---- what a person asks for ---------------------------------------------------------------------
 
 .PHONY: demo
-demo: build ## build, serve the shipped model, ask it two pictures (ONCE=1 stops after, PORT=8080)
+demo: packages-demo ## build, serve the shipped model, ask it two pictures (ONCE=1 stops after, PORT=8080)
+	+@$(MAKE) --no-print-directory compile
 	@B=$(B) PORT=$(PORT) ONCE=$(ONCE) deploy/demo.sh
 
 .PHONY: test
-test: packages-all compile tests-compile golden $(B)/httpd_fixture $(B)/venv/ok ## build and pass every test
+test: packages-all ## build and pass every test
+	+@$(MAKE) --no-print-directory compile tests-compile golden $(B)/httpd_fixture $(B)/venv/ok
 	@B=$(B) tests/run
 
 .PHONY: bench
@@ -128,7 +133,8 @@ bench: build ## measure this machine and print one table of ratios
 	@B=$(B) $(PYTHON) tests/bench/bench.py
 
 .PHONY: check
-check: packages-all compile compile_commands.json ## layers, headers, tables, formats: what keeps the tree in shape
+check: packages-all ## layers, headers, tables, formats: what keeps the tree in shape
+	+@$(MAKE) --no-print-directory compile compile_commands.json
 	@B=$(B) tests/check/run
 
 .PHONY: asan
@@ -147,17 +153,19 @@ format: ## clang-format every C file
 install: build ## install programs, library, header, units, manual pages (PREFIX, DESTDIR)
 	@B=$(B) PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' deploy/install.sh
 
-.PHONY: packages packages-build packages-all
+.PHONY: packages packages-build packages-demo packages-all
 packages: ## print the Debian packages that build, demo and tests need
 	@sed -e 's/#.*//' -e '/^ *$$/d' -e 's/ *$$//' deploy/packages.txt
 packages-build:
 	@deploy/install-packages build
+packages-demo:
+	@deploy/install-packages demo
 packages-all:
 	@deploy/install-packages all
 
 .PHONY: clean
 clean: ## remove build/
-	rm -rf build
+	rm -rf build compile_commands.json
 
 # ---- tests' needs -----------------------------------------------------------------------------------
 
