@@ -59,7 +59,7 @@ struct wire_request {
     enum wire_form form;
     const char *id; /* OIP "id", echoed; NULL when none */
 
-    int nmedia; /* native */
+    int nmedia; /* native; OIP: inputs of datatype BYTES, one text or file each (ntensors = 0) */
     struct wire_media *media;
     int nqueries; /* native; 0 = every task of the model, each with default_top_k */
     struct wire_query *queries;

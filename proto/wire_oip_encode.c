@@ -53,7 +53,7 @@ static void put_ranked(struct parts *p, const struct wire_out_tensor *o, float v
     p->line.len = 0;
     wire_raw(&p->line, buf, fixed6(value, buf));
     wire_raw(&p->line, number, (size_t)snprintf(number, sizeof(number), ":%d", index));
-    if (o->labels && o->labels[index]) {
+    if (o->labels && o->labels[index] && *o->labels[index]) {
         wire_raw(&p->line, ":", 1);
         wire_raw(&p->line, o->labels[index], strlen(o->labels[index]));
     }

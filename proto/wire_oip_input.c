@@ -242,6 +242,8 @@ static int add_input(struct wire_reader *rd, struct wire_request *r, const struc
     for (int i = 0; i < r->nmedia; i++)
         if (strcmp(r->media[i].input, in->t.name) == 0)
             return wire_read_fail(rd, PCV_EFORMAT, "input \"%.64s\" appears twice", in->t.name);
+    if (in->bytes ? r->ntensors : r->nmedia)
+        return wire_read_fail(rd, PCV_EUNSUPPORTED, "BYTES and tensors in one request");
     if (in->bytes) {
         if ((ret = wire_add_media(r, in->t.name, &m, rd->e)) < 0)
             return wire_read_fail_at(rd, ret);

@@ -1,0 +1,123 @@
+#include "tests/unit/proto/wire_test.h"
+
+#include <jansson.h>
+#include <math.h>
+#include <stdlib.h>
+
+static const struct wire_label classes[] = {{7, "Sneaker", 0.1f}, {2, NULL, 1.0f / 3}};
+static const struct wire_label bytes[] = {{201, "\xc3", 0.5f}, {103, "a", 0.25f}, {3, "\"\n", 0}};
+static const struct wire_fill masks[] = {{5, 4, 2, bytes}, {6, -1, 1, bytes + 2}};
+
+static struct wire_reply reply(const struct wire_result *results, int n)
+{
+    struct wire_reply r = {.model = "fashion",
+                           .version = "1",
+                           .request_id = "req-1",
+                           .nresults = n,
+                           .results = results,
+                           .tokens = 784,
+                           .output_queries = 3,
+                           .batch_items = 4,
+                           .cached = true,
+                           .gmac = {0.25, 1.000000001, 0.000000002}};
+
+    r.ms.adapt = 0.5;
+    r.ms.queue = 1.25;
+    r.ms.encode = 2.0625;
+    r.ms.process = 3;
+    r.ms.decode = 4.125;
+    r.ms.total = 10.9375;
+    return r;
+}
+
+static void test_everything(void **state)
+{
+    static const struct wire_result results[] = {
+        {.task = "classify", .kind = WIRE_CLASSES, .nlabels = 2, .labels = classes},
+        {.task = "fill-mask",
+         .kind = WIRE_FILLS,
+         .nfills = 2,
+         .fills = masks,
+         .text = "caf\xc3\xa9",
+         .text_len = 5},
+        {.task = "fill-mask",
+         .kind = WIRE_FILLS,
+         .text = "a\xff"
+                 "b",
+         .text_len = 3},
+        {.task = "fill-mask", .kind = WIRE_FILLS},
+        {.task = "classify", .kind = WIRE_CLASSES},
+    };
+    static const char want[] =
+        "{\"model\":\"fashion\",\"version\":\"1\",\"id\":\"req-1\",\"results\":["
+        "{\"task\":\"classify\",\"labels\":["
+        "{\"index\":7,\"label\":\"Sneaker\",\"score\":0.1},"
+        "{\"index\":2,\"label\":null,\"score\":0.33333334}]},"
+        "{\"task\":\"fill-mask\",\"masks\":["
+        "{\"position\":5,\"byte_offset\":4,\"candidates\":["
+        "{\"index\":201,\"label\":\"\xef\xbf\xbd\",\"bytes\":[195],\"score\":0.5},"
+        "{\"index\":103,\"label\":\"a\",\"score\":0.25}]},"
+        "{\"position\":6,\"byte_offset\":null,\"candidates\":["
+        "{\"index\":3,\"label\":\"\\\"\\n\",\"score\":0.0}]}],"
+        "\"text\":\"caf\xc3\xa9\"},"
+        "{\"task\":\"fill-mask\",\"masks\":[],\"text\":\"a\xef\xbf\xbd"
+        "b\",\"bytes\":[97,255,98]},"
+        "{\"task\":\"fill-mask\",\"masks\":[],\"text\":null},"
+        "{\"task\":\"classify\",\"labels\":[]}],"
+        "\"usage\":{\"tokens\":784,\"output_queries\":3,"
+        "\"gmac\":{\"encode\":0.25,\"process\":1.000000001,\"decode\":0.000000002,"
+        "\"total\":1.250000003},\"batch\":4,\"cached\":true},"
+        "\"timing_ms\":{\"adapt\":0.5,\"queue\":1.25,\"encode\":2.062,\"process\":3.0,"
+        "\"decode\":4.125,\"total\":10.938}}";
+    struct wire_reply r = reply(results, 5);
+    struct pcv_err e;
+    char *body;
+    size_t len;
+    json_t *j;
+
+    (void)state;
+    assert_ok(wire_native_encode(&r, &body, &len, &e), e);
+    assert_string_equal(body, want);
+    assert_int_equal(len, strlen(want));
+    j = json_loadb(body, len, JSON_REJECT_DUPLICATES, NULL);
+    assert_non_null(j);
+    json_decref(j);
+    free(body);
+}
+
+/* What JSON cannot say is an error that names the result, and nothing is returned. */
+static void test_not_finite(void **state)
+{
+    static const float bad[] = {NAN, INFINITY, -INFINITY};
+    struct pcv_err e;
+
+    (void)state;
+    for (size_t i = 0; i < LEN(bad); i++) {
+        struct wire_label l[] = {{0, "a", 1}, {1, "b", bad[i]}};
+        struct wire_fill f = {1, 2, 2, l};
+        struct wire_result results[] = {
+            {.task = "classify", .kind = WIRE_CLASSES, .nlabels = 1, .labels = l},
+            {.task = "classify", .kind = WIRE_CLASSES, .nlabels = 2, .labels = l}};
+        struct wire_reply r = reply(results, 2);
+        char *body = NULL;
+        size_t len = 0;
+
+        assert_fails(wire_native_encode(&r, &body, &len, &e), e, PCV_ERANGE, "$.results[1]",
+                     "\"classify\" is not finite");
+        results[0] =
+            (struct wire_result){.task = "fill-mask", .kind = WIRE_FILLS, .nfills = 1, .fills = &f};
+        assert_fails(wire_native_encode(&r, &body, &len, &e), e, PCV_ERANGE, "$.results[0]",
+                     "\"fill-mask\" is not finite");
+        assert_null(body);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_everything),
+        cmocka_unit_test(test_not_finite),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
