@@ -54,7 +54,7 @@ static int model_section(struct srv_config *c, const char *name, struct srv_mode
 
 /* One value from one source. section is "server", "http", "model" or "model NAME". */
 static int assign(struct srv_config *c, const char *section, const char *key, const char *value,
-                  enum srv_source from, bool split, struct pcv_err *e)
+                  enum srv_origin from, bool split, struct pcv_err *e)
 {
     bool named = !strncmp(section, "model ", 6);
     int i = srv_option_find(named ? "model" : section, key);

@@ -22,10 +22,10 @@ struct srv_model_config {
 #include "server/options.def"
 #undef OPT
 #undef MOPT
-    uint8_t source[SRV_OPTIONS_MAX]; /* who set each row: enum srv_source */
+    uint8_t source[SRV_OPTIONS_MAX]; /* who set each row: enum srv_origin */
 };
 
-enum srv_source { SRV_FROM_DEFAULT, SRV_FROM_FILE, SRV_FROM_ENV, SRV_FROM_ARGS };
+enum srv_origin { SRV_FROM_DEFAULT, SRV_FROM_FILE, SRV_FROM_ENV, SRV_FROM_ARGS };
 
 struct srv_config {
 #define OPT(section, key, type, def, min, max, unit, doc) SRV_CTYPE_##type section##_##key;
