@@ -1,0 +1,137 @@
+#include "server/flow_internal.h"
+
+#include "server/clock.h"
+#include "server/log.h"
+
+#include <string.h>
+#include <time.h>
+
+static struct srv_request *request_of(struct srv_ticket *t)
+{
+    return SRV_HOLDER(t, struct srv_request, ticket);
+}
+
+/* Publishes n requests of one model as a batch. */
+static void publish(struct srv_flow *f, int lane, int n, uint64_t now)
+{
+    struct srv_flight *flight = &f->flights[lane];
+    const struct srv_model *m = request_of(f->taken[0])->model;
+    flight->n = n;
+    flight->published_ns = now;
+    flight->batch = (struct srv_batch){.lane = lane,
+                                       .model = m->engine,
+                                       .max_items = (int)m->config->max_batch,
+                                       .items = flight->items,
+                                       .data = flight};
+    for (int i = 0; i < n; i++) {
+        struct srv_request *r = request_of(f->taken[i]);
+        srv_request_move(r, SRV_RUNNING);
+        r->started_ns = now;
+        flight->requests[i] = r;
+        if (n > 1)
+            memcpy(&flight->items[flight->batch.nitems], r->job->items,
+                   (size_t)r->job->nitems * sizeof *r->job->items);
+        else
+            flight->batch.items = r->job->items; /* may be more than a batch */
+        flight->batch.nitems += r->job->nitems;
+    }
+    f->elsewhere += n;
+    srv_lanes_run(f->lanes, &flight->batch);
+}
+
+void srv_flow_dispatch(struct srv_flow *f, uint64_t now)
+{
+    int lane, n;
+    if (!f->lanes)
+        return;
+    while ((lane = srv_batcher_free_lane(f->batcher)) >= 0 &&
+           (n = srv_batcher_take(f->batcher, lane, now, f->taken)) > 0)
+        publish(f, lane, n, now);
+}
+
+/* ---- what comes back --------------------------------------------------------------------------
+ */
+
+static void count_stage(struct srv_flow *f, const char *model, const char *stage,
+                        enum srv_metric seconds, double s, double gmac)
+{
+    srv_metrics_observe(f->c.metrics, seconds, s, SRV_LABELS(model));
+    srv_metrics_add(f->c.metrics, SRV_M_gmac_total, gmac, SRV_LABELS(model, stage));
+}
+
+/* Counts a batch, and frees its lane with what was learnt. */
+static void account(struct srv_flow *f, const struct srv_flight *flight, struct srv_model *m)
+{
+    const struct srv_batch *b = &flight->batch;
+    struct wire_stages gmac = {0};
+    bool dropped = b->code != 0;
+    struct timespec unix_time;
+    clock_gettime(CLOCK_REALTIME, &unix_time);
+    for (int i = 0; i < b->nitems; i++) {
+        struct pcv_cost cost;
+        dropped |= b->items[i].dropped;
+        if (b->code || b->items[i].dropped)
+            continue;
+        pcv_cost_item(m->engine, &b->items[i], &cost, NULL);
+        gmac.encode += cost.encode / 1e9;
+        gmac.process += cost.process / 1e9;
+        gmac.decode += cost.decode / 1e9;
+    }
+    double total = gmac.encode + gmac.process + gmac.decode;
+    double seconds = (double)(b->finished_ns - b->started_ns) / 1e9;
+    srv_batcher_finish(f->batcher, b->lane, dropped ? 0 : total, seconds);
+    count_stage(f, m->name, "encode", SRV_M_encode_seconds, b->timing.encode_s, gmac.encode);
+    count_stage(f, m->name, "process", SRV_M_process_seconds, b->timing.process_s, gmac.process);
+    count_stage(f, m->name, "decode", SRV_M_decode_seconds, b->timing.decode_s, gmac.decode);
+    for (int left = b->nitems; left > 0; left -= b->max_items) {
+        int items = left < b->max_items ? left : b->max_items;
+        double share = (double)items / b->nitems;
+        srv_metrics_observe(f->c.metrics, SRV_M_batch_items, items, SRV_LABELS(m->name));
+        srv_stats_forward(&m->stats, items, (uint64_t)(share * seconds * 1e9),
+                          (uint64_t)unix_time.tv_sec * 1000 +
+                              (uint64_t)unix_time.tv_nsec / 1000000);
+    }
+}
+
+/* One request of a finished batch. */
+static void computed(struct srv_request *r, const struct srv_batch *b)
+{
+    r->flow->elsewhere--;
+    if (r->state == SRV_ORPHAN) {
+        srv_flow_drop(r);
+        return;
+    }
+    r->computed_ns = b->finished_ns;
+    r->started_ns = b->started_ns;
+    r->encode_s = b->timing.encode_s;
+    r->process_s = b->timing.process_s;
+    r->decode_s = b->timing.decode_s;
+    r->batch_items = b->nitems < b->max_items ? b->nitems : b->max_items;
+    if (!b->code) {
+        srv_flow_reply(r);
+        return;
+    }
+    r->code = b->code;
+    r->err = b->err;
+    srv_log(SRV_ERROR, r->x ? srv_exchange_request_id(r->x) : NULL, "%s: forward failed: %s",
+            r->model->name, b->err.msg);
+    srv_flow_fail(r, 500, pcv_code_name(r->code), 0);
+}
+
+void srv_flow_on_lanes(void *ctx)
+{
+    struct srv_flow *f = ctx;
+    for (struct srv_batch *b; (b = srv_lanes_done(f->lanes));) {
+        struct srv_flight *flight = b->data;
+        struct srv_request **requests = flight->requests;
+        int n = flight->n;
+        account(f, flight, requests[0]->model);
+        struct srv_batch finished = *b;
+        flight->requests = flight->spare;
+        flight->spare = requests;
+        flight->n = 0;
+        srv_flow_dispatch(f, srv_now_ns()); /* the lane has work while replies are written */
+        for (int i = 0; i < n; i++)
+            computed(requests[i], &finished);
+    }
+}

@@ -1,0 +1,73 @@
+#include "server/request.h"
+
+#include "server/log.h"
+
+#include <stdlib.h>
+
+#define TO(s) (1u << SRV_##s)
+static const struct {
+    const char *name;
+    unsigned next; /* states that may follow */
+} states[SRV_STATES] = {
+    [SRV_PARSED] = {"parsed", TO(ADAPTING) | TO(QUEUED) | TO(DONE)},
+    [SRV_ADAPTING] = {"adapting", TO(QUEUED) | TO(DONE) | TO(ORPHAN)},
+    [SRV_QUEUED] = {"queued", TO(RUNNING) | TO(DONE)},
+    [SRV_RUNNING] = {"running", TO(REPLYING) | TO(DONE) | TO(ORPHAN)},
+    [SRV_REPLYING] = {"replying", TO(DONE) | TO(ORPHAN)},
+    [SRV_ORPHAN] = {"orphan", TO(DONE)},
+    [SRV_DONE] = {"done", 0},
+};
+
+bool srv_state_may_follow(enum srv_state from, enum srv_state to)
+{
+    return states[from].next & 1u << to;
+}
+
+const char *srv_state_name(enum srv_state s)
+{
+    return states[s].name;
+}
+
+struct srv_request *srv_request_new(struct srv_flow *f, struct srv_model *m, struct srv_exchange *x,
+                                    uint64_t now_ns)
+{
+    struct srv_request *r = calloc(1, sizeof *r);
+    if (!r)
+        return NULL;
+    r->state = SRV_PARSED;
+    r->flow = f;
+    r->model = m;
+    r->x = x;
+    r->arrived_ns = now_ns;
+    r->header_len = -1;
+    atomic_init(&r->cancelled, false);
+    return r;
+}
+
+void srv_request_move(struct srv_request *r, enum srv_state to)
+{
+    if (!srv_state_may_follow(r->state, to)) {
+        srv_log(SRV_ERROR, r->x ? srv_exchange_request_id(r->x) : NULL,
+                "bug: a request goes from %s to %s", states[r->state].name, states[to].name);
+        abort();
+    }
+    r->state = to;
+}
+
+void srv_request_settle(struct srv_request *r)
+{
+    if (r->state != SRV_DONE || r->x || r->held)
+        return;
+    srv_job_free(r->job);
+    wire_request_free(r->wire);
+    srv_source_clear(&r->source);
+    free(r->body);
+    free(r);
+}
+
+const char *srv_request_task(const struct srv_request *r)
+{
+    if (!r->job || !r->job->ntasks)
+        return "";
+    return r->job->ntasks == 1 ? r->model->info->tasks[r->job->tasks[0].task].name : "several";
+}

@@ -1,0 +1,93 @@
+/* request.h - one request for inference, from its arrival to its reply.
+ *
+ *   PARSED -> ADAPTING  body to decode or media to open: given to the thread pool
+ *          -> QUEUED    adapted at once: small and quick
+ *          -> DONE      refused
+ * ADAPTING -> QUEUED | DONE (refused) | ORPHAN
+ *   QUEUED -> RUNNING   [a lane is free and it is most urgent] | DONE (timeout, vanished)
+ *  RUNNING -> REPLYING  computed | DONE (failed) | ORPHAN
+ * REPLYING -> DONE      replied | ORPHAN
+ *   ORPHAN -> DONE      [the other thread is through with it]
+ *
+ * PARSED    the HTTP layer has the whole request. The loop owns everything.
+ * ADAPTING  a pool thread owns wire, job and err; it reads the exchange, which is held.
+ * QUEUED    the batcher borrows the ticket. The loop owns everything.
+ * RUNNING   a lane owns the job's inputs, items and logits.
+ * REPLYING  the body is made from the job: here, or by a pool thread that then owns wire, job, err
+ *           and body, with the exchange held.
+ * ORPHAN    answered 504, or its client vanished, while another thread has it: `cancelled` is set,
+ *           forwards look at it between layers, and what comes out is dropped.
+ * DONE      answered, or nobody to answer. Freed as soon as the exchange is gone as well.
+ *
+ * PARSED, ADAPTING, QUEUED, RUNNING, REPLYING count as in flight. Everything but what is said above
+ * is the loop thread's. */
+#ifndef SRV_REQUEST_H
+#define SRV_REQUEST_H
+
+#include "server/adapt.h"
+#include "server/batcher.h"
+#include "server/http.h"
+#include "server/registry.h"
+#include "server/source.h"
+
+enum srv_state {
+    SRV_PARSED,
+    SRV_ADAPTING,
+    SRV_QUEUED,
+    SRV_RUNNING,
+    SRV_REPLYING,
+    SRV_ORPHAN,
+    SRV_DONE,
+    SRV_STATES,
+};
+
+struct srv_flow;
+
+struct srv_request {
+    enum srv_state state; /* written by srv_request_move alone */
+    struct srv_flow *flow;
+    struct srv_model *model;
+    struct srv_exchange *x;    /* NULL when gone */
+    struct srv_exchange *held; /* while the pool reads it, else NULL */
+    atomic_bool cancelled;
+
+    struct srv_source source;
+    struct wire_request *wire; /* own */
+    struct srv_job *job;       /* own */
+    int code;                  /* of decoding, adapting, encoding: 0 or PCV_E*, see err */
+    struct pcv_err err;
+    bool busy;    /* code: no room for the results just now */
+    bool success; /* answered 200 */
+    uv_work_t work;
+
+    struct srv_ticket ticket;
+    struct srv_heap_node alarm; /* in the flow's heap of deadlines */
+    uint64_t deadline_ns;
+
+    uint64_t arrived_ns, queued_ns, started_ns, computed_ns;
+    double adapt_s, encode_s, process_s, decode_s; /* the batch's, for the last three */
+    int batch_items;
+
+    char *body; /* REPLYING: the reply, own */
+    size_t len;
+    int64_t header_len;
+};
+
+/* own: the flow's, srv_request_settle frees it. NULL without memory. State PARSED. */
+struct srv_request *srv_request_new(struct srv_flow *f, struct srv_model *m, struct srv_exchange *x,
+                                    uint64_t now_ns);
+
+/* Whether a state may follow another. */
+bool srv_state_may_follow(enum srv_state from, enum srv_state to);
+const char *srv_state_name(enum srv_state s);
+
+/* The only writer of r->state. A move that is not in the diagram is a bug and ends the process. */
+void srv_request_move(struct srv_request *r, enum srv_state to);
+
+/* Frees r when it is DONE and its exchange gone and not held. */
+void srv_request_settle(struct srv_request *r);
+
+/* Name for metrics of the task asked: of a single one its name, else "several" or "". */
+const char *srv_request_task(const struct srv_request *r);
+
+#endif
