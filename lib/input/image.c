@@ -13,17 +13,23 @@ int pcv_image_alloc(struct pcv_image *ret, uint64_t width, uint64_t height, cons
 {
     uint8_t *rgb;
 
-    if (width == 0 || height == 0)
-        return pcv_fail(e, PCV_EFORMAT, "%s: no pixels", what);
+    if (width == 0 || height == 0) {
+        pcv_fail(e, PCV_EFORMAT, "%s: no pixels", what);
+        return PCV_EFORMAT;
+    }
     if (width > PCV_IMAGE_MAX_SIDE || height > PCV_IMAGE_MAX_SIDE ||
-        width * height > PCV_IMAGE_MAX_PIXELS)
-        return pcv_fail(e, PCV_ELIMIT, "%s: %llu x %llu pixels, at most %d a side and %d are taken",
-                        what, (unsigned long long)width, (unsigned long long)height,
-                        PCV_IMAGE_MAX_SIDE, PCV_IMAGE_MAX_PIXELS);
+        width * height > PCV_IMAGE_MAX_PIXELS) {
+        pcv_fail(e, PCV_ELIMIT, "%s: %llu x %llu pixels, at most %d a side and %d are taken", what,
+                 (unsigned long long)width, (unsigned long long)height, PCV_IMAGE_MAX_SIDE,
+                 PCV_IMAGE_MAX_PIXELS);
+        return PCV_ELIMIT;
+    }
     rgb = malloc(width * height * 3);
-    if (!rgb)
-        return pcv_fail(e, PCV_ENOMEM, "%s: no memory for %llu x %llu pixels", what,
-                        (unsigned long long)width, (unsigned long long)height);
+    if (!rgb) {
+        pcv_fail(e, PCV_ENOMEM, "%s: no memory for %llu x %llu pixels", what,
+                 (unsigned long long)width, (unsigned long long)height);
+        return PCV_ENOMEM;
+    }
     *ret = (struct pcv_image){(int)width, (int)height, rgb};
     return 0;
 }
@@ -112,13 +118,17 @@ static int crop(struct pcv_image *ret, const struct pcv_image *in, const struct 
     int height, width, r;
     size_t top, left;
 
-    if (p->crop_height < 1 || p->crop_width < 1 || p->height < 1 || p->width < 1)
-        return pcv_fail(e, PCV_ERANGE, "size or crop_size below 1");
+    if (p->crop_height < 1 || p->crop_width < 1 || p->height < 1 || p->width < 1) {
+        pcv_fail(e, PCV_ERANGE, "size or crop_size below 1");
+        return PCV_ERANGE;
+    }
     h = (double)p->height / p->crop_height * side;
     w = (double)p->width / p->crop_width * side;
-    if (h < 1 || w < 1 || h >= in->height + 1.0 || w >= in->width + 1.0)
-        return pcv_fail(e, PCV_ERANGE, "centre crop of %.0f x %.0f pixels from %d x %d", w, h,
-                        in->width, in->height);
+    if (h < 1 || w < 1 || h >= in->height + 1.0 || w >= in->width + 1.0) {
+        pcv_fail(e, PCV_ERANGE, "centre crop of %.0f x %.0f pixels from %d x %d", w, h, in->width,
+                 in->height);
+        return PCV_ERANGE;
+    }
     height = (int)h;
     width = (int)w;
     if ((r = pcv_image_alloc(ret, (uint64_t)width, (uint64_t)height, "crop", e)) < 0)
@@ -161,6 +171,8 @@ int pcv_image_to_chw(const struct pcv_image *in, const struct pcv_image_prep *p,
     const struct pcv_image *im = in;
     int r = 0;
 
+    if (in->width < 1 || in->height < 1)
+        return pcv_fail(e, PCV_ERANGE, "a picture of %d x %d pixels", in->width, in->height);
     if (p->do_center_crop) {
         if ((r = crop(&cropped, im, p, e)) < 0)
             goto out;

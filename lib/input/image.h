@@ -70,8 +70,8 @@ PCV_CHECK int pcv_image_resize(struct pcv_image *ret, const struct pcv_image *in
                                int height, int resample, struct pcv_err *e);
 
 /* All steps of p. *chw is [3, *height, *width], allocated; own: free(). Without do_resize the
- * picture keeps its (cropped) size. A crop without pixels, or larger than the picture, is
- * PCV_ERANGE. */
+ * picture keeps its (cropped) size. A picture or crop without pixels, or a crop
+ * larger than the picture, is PCV_ERANGE. */
 PCV_CHECK int pcv_image_to_chw(const struct pcv_image *in, const struct pcv_image_prep *p,
                                float **chw, int *width, int *height, struct pcv_err *e);
 

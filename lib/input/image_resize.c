@@ -79,7 +79,8 @@ static int axis_make(struct axis *a, int in, int out, int resample, struct pcv_e
     a->weight = malloc((size_t)out * (size_t)a->width * sizeof(*a->weight));
     if (!w || !a->first || !a->count || !a->weight) {
         free(w);
-        return pcv_fail(e, PCV_ENOMEM, "no memory to resize %d to %d", in, out);
+        pcv_fail(e, PCV_ENOMEM, "no memory to resize %d to %d", in, out);
+        return PCV_ENOMEM;
     }
     for (int i = 0; i < out; i++) {
         double centre = (i + 0.5) * scale;
@@ -239,6 +240,8 @@ int pcv_image_resize(struct pcv_image *ret, const struct pcv_image *in, int widt
     if (width < 1 || height < 1 || width > PCV_IMAGE_MAX_SIDE || height > PCV_IMAGE_MAX_SIDE)
         return pcv_fail(e, PCV_ERANGE, "size %d x %d, sides are 1 to %d", width, height,
                         PCV_IMAGE_MAX_SIDE);
+    if (in->width < 1 || in->height < 1)
+        return pcv_fail(e, PCV_ERANGE, "a picture of %d x %d pixels", in->width, in->height);
     if (width == in->width && height == in->height) {
         r = pcv_image_alloc(&out, (uint64_t)width, (uint64_t)height, "resizing", e);
         if (r == 0)

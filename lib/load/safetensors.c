@@ -341,7 +341,7 @@ int pcv_safetensors_open(struct pcv_safetensors **ret, const char *path, struct 
     struct pcv_err own;
     struct pcv_safetensors *f = calloc(1, sizeof(*f));
     json_t *header = NULL;
-    int r;
+    int r = 0;
 
     e = e ? e : &own; /* places are added to it, and carry the code */
     if (!f) {
@@ -349,8 +349,8 @@ int pcv_safetensors_open(struct pcv_safetensors **ret, const char *path, struct 
         return pcv_err_at(e, "%s", path);
     }
     f->map = MAP_FAILED;
-    if ((r = map_file(f, path, e)) < 0 || (r = parse_header(f, &header, e)) < 0 ||
-        (r = read_tensors(f, header, e)) < 0) {
+    if (map_file(f, path, e) < 0 || parse_header(f, &header, e) < 0 ||
+        read_tensors(f, header, e) < 0) {
         r = pcv_err_at(e, "%s", path);
         goto out;
     }

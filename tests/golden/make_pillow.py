@@ -56,7 +56,8 @@ def pictures():
     synthesise(137, 201, 1).save(OUT / "portrait.jpg", quality=70, progressive=True)
     synthesise(97, 65, 2).save(OUT / "full-chroma.jpg", quality=92, subsampling=0)
     synthesise(61, 43, 3).convert("L").save(OUT / "grey.jpg", quality=80)
-    synthesise(53, 37, 4).convert("CMYK").save(OUT / "cmyk.jpg", quality=85)
+    inks = [*synthesise(53, 37, 4).split(), synthesise(53, 37, 10).convert("L")]
+    Image.merge("CMYK", inks).save(OUT / "cmyk.jpg", quality=85)
     synthesise(101, 67, 5).save(OUT / "rgb.png", optimize=True)
     alpha = synthesise(45, 31, 6)
     alpha.putalpha(synthesise(45, 31, 7).convert("L"))

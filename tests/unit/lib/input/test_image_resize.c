@@ -190,6 +190,7 @@ static void refuses_sizes(void **state)
         assert_null(out.rgb);
     }
     assert_int_equal(pcv_image_resize(&out, &in, 32768, 32768, 3, &e), PCV_ELIMIT);
+    assert_int_equal(pcv_image_resize(&out, &out, 5, 5, 3, &e), PCV_ERANGE); /* of no pixels */
     /* A small result through a large picture between the passes. */
     assert_int_equal(pcv_image_resize(&out, &thin, 32768, 1, 3, &e), PCV_ELIMIT);
     assert_null(out.rgb);
