@@ -116,6 +116,13 @@ tests-compile: $(TESTS)
 $(B)/httpd_fixture: $(B)/obj/tests/http/httpd_fixture.o $(SRV_OBJ) $(PROTO_OBJ) $(B)/libperceiver.a
 	$(Q)$(CC) $(LDFLAGS) $^ $(LIB_LIBS) $(SRV_LIBS) -o $@
 
+# Golden models: weights follow from tensors.json. They are the same for every kind of build.
+GOLDEN := $(patsubst tests/%/tensors.json,build/%/model.safetensors,$(wildcard tests/golden/*/tensors.json))
+build/golden/%/model.safetensors: tests/golden/%/tensors.json tests/golden/%/config.json tests/golden/forge.py
+	$(Q)$(PYTHON) tests/golden/forge.py tests/golden/$* $(@D)
+.PHONY: golden
+golden: $(GOLDEN)
+
 # ---- what a person asks for ---------------------------------------------------------------------
 
 .PHONY: demo
