@@ -7,13 +7,20 @@
 #include <stdlib.h>
 #include <string.h>
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 struct pcv_cpu pcv_cpu_detect(void)
 {
     struct pcv_cpu c = {0};
 
 #if defined(__x86_64__)
+    unsigned eax, ebx, ecx, edx;
+
     __builtin_cpu_init();
-    c.avx2_fma = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    c.avx2_fma = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                 __get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & bit_F16C);
     c.avx512 = c.avx2_fma && __builtin_cpu_supports("avx512f") &&
                __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
                __builtin_cpu_supports("avx512bw");
@@ -30,7 +37,7 @@ int pcv_cpu_quota_parse(const char *text, const char *period)
     if (end == text || quota <= 0) /* "max", "-1", nonsense */
         return 0;
     per = strtoll(period ? period : end, NULL, 10);
-    if (per <= 0 || quota > (1LL << 40))
+    if (per <= 0 || per > (1LL << 40) || quota > (1LL << 40))
         return 0;
     quota = (quota + per - 1) / per;
     return quota > 4096 ? 4096 : (int)quota;

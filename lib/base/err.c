@@ -18,10 +18,19 @@ int pcv_fail(struct pcv_err *e, int code, const char *fmt, ...)
     return code;
 }
 
+/* Appends at *at what of text fits below `end`. */
+static void put(char *buf, size_t *at, size_t end, const char *text)
+{
+    while (*text && *at < end)
+        buf[(*at)++] = *text++;
+    buf[*at] = '\0';
+}
+
 int pcv_err_at(struct pcv_err *e, const char *fmt, ...)
 {
-    char outer[sizeof(e->where)];
-    char inner[sizeof(e->where)];
+    const size_t room = sizeof(e->where) - 1;
+    char outer[sizeof(e->where)], inner[sizeof(e->where)];
+    size_t at = 0, keep;
     va_list ap;
 
     if (!e)
@@ -30,10 +39,12 @@ int pcv_err_at(struct pcv_err *e, const char *fmt, ...)
     vsnprintf(outer, sizeof(outer), fmt, ap);
     va_end(ap);
     memcpy(inner, e->where, sizeof(inner));
-    if (inner[0] == '\0')
-        snprintf(e->where, sizeof(e->where), "%s", outer);
-    else
-        snprintf(e->where, sizeof(e->where), "%.*s: %.*s", 126, outer, 126, inner);
+    keep = inner[0] ? strlen(inner) + 2 : 0; /* however long the outer place is */
+    put(e->where, &at, room - (keep < room / 2 ? keep : room / 2), outer);
+    if (inner[0]) {
+        put(e->where, &at, room, ": ");
+        put(e->where, &at, room, inner);
+    }
     return e->code;
 }
 

@@ -36,7 +36,7 @@ int pcv_fail(struct pcv_err *e, int code, const char *fmt, ...) PCV_PRINTF(3, 4)
 
 /* Puts a place before what where already holds ("outer: inner"), and returns e->code
  * (PCV_EFORMAT when e is NULL), so that `return pcv_err_at(e, "%s", path);` reads well.
- * A place too long for the buffer keeps its beginning. */
+ * Where both are too long together, each keeps its beginning. */
 int pcv_err_at(struct pcv_err *e, const char *fmt, ...) PCV_PRINTF(2, 3);
 
 /* The code's stable lower-case name, as replies print it: "shape", "unknown", ... */
