@@ -227,8 +227,10 @@ int srv_batcher_take(struct srv_batcher *b, int lane, uint64_t now_ns, struct sr
     double gmac = 0;
     uint64_t earliest = UINT64_MAX; /* of the deadlines that the batch so far meets */
     for (struct srv_ticket *t; (t = ticket(srv_heap_first(&q->heap)));) {
-        uint64_t end = now_ns + (uint64_t)(seconds(q, gmac + t->gmac) * 1e9);
-        if (n && (items + t->items > q->limits.max_batch || end > earliest))
+        double grown = seconds(q, gmac + t->gmac);
+        uint64_t end = now_ns + (uint64_t)(grown * 1e9);
+        bool too_long = q->limits.max_batch_s > 0 && grown > q->limits.max_batch_s;
+        if (n && (items + t->items > q->limits.max_batch || end > earliest || too_long))
             break;
         srv_batcher_remove(b, t);
         out[n++] = t;

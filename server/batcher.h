@@ -7,7 +7,8 @@
  *
  * A request of more items than max_batch is taken alone; requests are never split, and never
  * overtaken by a smaller one that would still fit. A batch does not grow to where the deadline of a
- * request that it could still meet would be missed.
+ * request that it could still meet would be missed, nor beyond an expected time: large models gain
+ * nothing from company, and all of a batch wait for its last.
  *
  * Cost: requests come with their exact multiply-adds; measured rates turn these into seconds. Until
  * a model's rate is known nothing of it is refused for its deadline, and neither is what finds
@@ -25,8 +26,9 @@
 struct srv_batcher;
 
 struct srv_batcher_limits {
-    int max_batch; /* items of one batch */
-    int max_queue; /* items waiting, and requests on their way to it */
+    int max_batch;      /* items of one batch */
+    int max_queue;      /* items waiting, and requests on their way to it */
+    double max_batch_s; /* expected time to which a batch grows; 0 = any */
 };
 
 /* A waiting request. The caller fills it; between push and take or remove it is borrowed. */

@@ -59,6 +59,7 @@ static int new_batcher(struct srv_flow *f, struct pcv_err *e)
     for (int i = 0; i < c->nmodels; i++) {
         limits[i].max_batch = (int)c->models[i].max_batch;
         limits[i].max_queue = (int)c->models[i].max_queue;
+        limits[i].max_batch_s = (double)c->models[i].max_batch_time / 1e3;
         if (f->max_batch < limits[i].max_batch)
             f->max_batch = limits[i].max_batch;
     }
@@ -265,12 +266,31 @@ static void on_adapted(uv_work_t *w, int status)
     srv_flow_drop(r);
 }
 
+/* The client's own timeout takes the place of the default. Called as soon as the request is
+ * decoded, again when it is adapted. */
+static int apply_timeout(struct srv_request *r)
+{
+    const struct wire_request *w = r->wire;
+    uint64_t most = (uint64_t)r->model->config->max_timeout;
+    if (!w->timeout_us)
+        return 0;
+    if (w->timeout_us > most * 1000) {
+        pcv_fail(&r->err, PCV_ERANGE, "%llu ms are more than the %llu ms that this model allows",
+                 (unsigned long long)(w->timeout_us / 1000), (unsigned long long)most);
+        return pcv_err_at(&r->err, w->form == WIRE_OIP ? "$.parameters.timeout"
+                                   : r->source.json    ? "$.timeout_ms"
+                                                       : "timeout_ms");
+    }
+    srv_flow_set_deadline(r, r->arrived_ns + w->timeout_us * 1000);
+    return 0;
+}
+
 /* Small bodies are decoded here, the thread pool does the rest. */
 static void decode(struct srv_request *r)
 {
     bool here = r->source.len <= (size_t)r->flow->c.config->server_inline_limit;
-    if (here)
-        r->code = srv_source_decode(&r->source, &r->wire, &r->err);
+    if (here && !(r->code = srv_source_decode(&r->source, &r->wire, &r->err)))
+        r->code = apply_timeout(r);
     if (here && (r->code || !srv_adapt_is_slow(r->wire))) {
         if (!r->code)
             adapt(r);
@@ -336,24 +356,6 @@ void srv_flow_infer(struct srv_flow *f, struct srv_exchange *x, struct srv_model
 
 /* ---- the queue --------------------------------------------------------------------------------
  */
-
-/* The client's own timeout takes the place of the default. */
-static int apply_timeout(struct srv_request *r)
-{
-    const struct wire_request *w = r->wire;
-    uint64_t most = (uint64_t)r->model->config->max_timeout;
-    if (!w->timeout_us)
-        return 0;
-    if (w->timeout_us > most * 1000) {
-        pcv_fail(&r->err, PCV_ERANGE, "%llu ms are more than the %llu ms that this model allows",
-                 (unsigned long long)(w->timeout_us / 1000), (unsigned long long)most);
-        return pcv_err_at(&r->err, w->form == WIRE_OIP ? "$.parameters.timeout"
-                                   : r->source.json    ? "$.timeout_ms"
-                                                       : "timeout_ms");
-    }
-    srv_flow_set_deadline(r, r->arrived_ns + w->timeout_us * 1000);
-    return 0;
-}
 
 void srv_flow_queue(struct srv_request *r)
 {

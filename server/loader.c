@@ -153,7 +153,7 @@ static int warm_models(struct srv_loader *l, struct pcv_err *e)
             pcv_err_at(e, "model %s: warming", name);
             return r;
         }
-        srv_log(SRV_INFO, NULL, "model %s: warmed, %.1f GMAC in %.1f ms", name, l->models[i].gmac,
+        srv_log(SRV_INFO, NULL, "model %s: warmed, %.3g GMAC in %.1f ms", name, l->models[i].gmac,
                 l->models[i].seconds * 1e3);
     }
     return 0;

@@ -339,6 +339,8 @@ static int run(struct daemon *d, struct pcv_err *e)
     uv_run(&d->loop, UV_RUN_DEFAULT);
     if (d->code)
         *e = d->err;
+    else
+        srv_log(SRV_INFO, NULL, "stopped");
     return d->code;
 }
 

@@ -320,6 +320,28 @@ static void test_batch_does_not_outgrow_a_deadline(void **state)
     srv_batcher_free(b);
 }
 
+static void test_batch_does_not_outgrow_its_time(void **state)
+{
+    (void)state;
+    struct srv_batcher_limits l = {.max_batch = 8, .max_queue = 100, .max_batch_s = 2.5};
+    struct srv_batcher *b = NULL;
+    struct srv_ticket t[6], *out[8];
+    assert_int_equal(srv_batcher_new(&b, 1, &l, 1, NULL), 0);
+    for (int i = 0; i < 6; i++)
+        t[i] = ticket(0, 100, 100 * SEC, 1);
+    for (int i = 0; i < 4; i++)
+        must_take(b, &t[i]);
+    assert_int_equal(srv_batcher_take(b, 0, 0, out), 4); /* no rate is known */
+    srv_batcher_finish(b, 0, 1, 1);
+    for (int i = 0; i < 3; i++)
+        must_take(b, &t[i]);
+    assert_int_equal(srv_batcher_take(b, 0, 0, out), 2); /* a third would make it 3 s */
+    srv_batcher_finish(b, 0, 1, 100);
+    srv_batcher_finish(b, 0, 1, 100);
+    assert_int_equal(srv_batcher_take(b, 0, 0, out), 1); /* alone it may take any time */
+    srv_batcher_free(b);
+}
+
 /* Ten arrivals a second for one place a second, all with shorter timeouts than the first one: its
  * deadline comes nearer than theirs, and it is served before it runs out. */
 static void test_no_starvation_within_a_priority(void **state)
@@ -362,6 +384,7 @@ int main(void)
         cmocka_unit_test(test_unknown_rates_refuse_nothing),
         cmocka_unit_test(test_lanes_share_the_work_ahead),
         cmocka_unit_test(test_batch_does_not_outgrow_a_deadline),
+        cmocka_unit_test(test_batch_does_not_outgrow_its_time),
         cmocka_unit_test(test_no_starvation_within_a_priority),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
