@@ -151,37 +151,42 @@ static int whole(double v, int64_t *out)
     return 0;
 }
 
+/* Element i, or -1 when it is no integer of 64 bits. */
+static int load_i64(enum pcv_dtype dtype, const char *p, int64_t i, int64_t *out)
+{
+    switch (dtype) {
+    case PCV_BOOL:
+    case PCV_U8: *out = LOAD(uint8_t, p, i); return 0;
+    case PCV_I8: *out = LOAD(int8_t, p, i); return 0;
+    case PCV_U16: *out = LOAD(uint16_t, p, i); return 0;
+    case PCV_I16: *out = LOAD(int16_t, p, i); return 0;
+    case PCV_U32: *out = LOAD(uint32_t, p, i); return 0;
+    case PCV_I32: *out = LOAD(int32_t, p, i); return 0;
+    case PCV_I64: *out = LOAD(int64_t, p, i); return 0;
+    case PCV_U64: *out = LOAD(int64_t, p, i); return *out < 0 ? -1 : 0;
+    case PCV_F32: return whole(LOAD(float, p, i), out);
+    case PCV_F64: return whole(LOAD(double, p, i), out);
+    case PCV_F16:
+    case PCV_BF16:
+    case PCV_DTYPES: break;
+    }
+    return -1;
+}
+
 int pcv_tensor_to_i64(const struct pcv_tensor *t, int64_t from, int64_t n, int64_t *out,
                       struct pcv_err *e)
 {
     const char *p = (const char *)t->data + (size_t)from * pcv_dtype_size(t->dtype);
-    int bad = 0;
+    int64_t v;
 
-    for (int64_t i = 0; i < n && !bad; i++) {
-        switch (t->dtype) {
-        case PCV_BOOL:
-        case PCV_U8: out[i] = LOAD(uint8_t, p, i); break;
-        case PCV_I8: out[i] = LOAD(int8_t, p, i); break;
-        case PCV_U16: out[i] = LOAD(uint16_t, p, i); break;
-        case PCV_I16: out[i] = LOAD(int16_t, p, i); break;
-        case PCV_U32: out[i] = LOAD(uint32_t, p, i); break;
-        case PCV_I32: out[i] = LOAD(int32_t, p, i); break;
-        case PCV_I64: out[i] = LOAD(int64_t, p, i); break;
-        case PCV_U64:
-            bad = LOAD(uint64_t, p, i) > INT64_MAX;
-            out[i] = LOAD(int64_t, p, i);
-            break;
-        case PCV_F32: bad = whole(LOAD(float, p, i), &out[i]); break;
-        case PCV_F64: bad = whole(LOAD(double, p, i), &out[i]); break;
-        case PCV_F16:
-        case PCV_BF16:
-        case PCV_DTYPES:
-            return pcv_fail(e, PCV_EUNSUPPORTED, "datatype %s where integers are wanted",
-                            pcv_dtype_name(t->dtype));
-        }
-        if (bad)
+    if (t->dtype == PCV_F16 || t->dtype == PCV_BF16)
+        return pcv_fail(e, PCV_EUNSUPPORTED, "datatype %s where integers are wanted",
+                        pcv_dtype_name(t->dtype));
+    for (int64_t i = 0; i < n; i++) /* all are checked before the first is written */
+        if (load_i64(t->dtype, p, i, &v) < 0)
             return pcv_fail(e, PCV_ERANGE, "element %lld is not a whole number of 64 bits",
                             (long long)(from + i));
-    }
+    for (int64_t i = 0; i < n; i++)
+        load_i64(t->dtype, p, i, &out[i]);
     return 0;
 }
