@@ -125,7 +125,7 @@ static void on_mhd_connection(void *cls, struct MHD_Connection *c, void **contex
 
     if (code == MHD_CONNECTION_NOTIFY_STARTED)
         *context = srv_conn_new(
-            h, c, MHD_get_connection_info(c, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd);
+            h, MHD_get_connection_info(c, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd);
     else if (*context)
         srv_conn_free(*context);
 }

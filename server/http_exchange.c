@@ -70,6 +70,16 @@ void srv_exchange_release(struct srv_exchange *x)
     srv_http_may_be_freed(h);
 }
 
+/* A resumed connection is read from before its handler is called, and closed if that finds a FIN:
+ * a client that only stopped sending would get no reply. Connections with a timeout of their own
+ * are the exception, libmicrohttpd calls their handlers first; so they get one while they wait. */
+static void handler_before_read(struct srv_exchange *x, bool on)
+{
+    if (x->h->c.half_close_ok)
+        MHD_set_connection_option(x->conn, MHD_CONNECTION_OPTION_TIMEOUT,
+                                  (unsigned)x->h->c.header_timeout_s + on);
+}
+
 /* The request is over, or its connection is. MHD's own memory is still there, but not for long. */
 void srv_exchange_gone(struct srv_exchange *x)
 {
@@ -79,6 +89,7 @@ void srv_exchange_gone(struct srv_exchange *x)
     if (x->state == SRV_X_HEADERS)
         srv_log(SRV_DEBUG, NULL, "a request ended before its headers were whole");
     move_to(x, SRV_X_GONE);
+    handler_before_read(x, false);
     srv_conn_idle(x->k);
     x->k = NULL;
     x->conn = NULL;
@@ -91,6 +102,7 @@ void srv_exchange_gone(struct srv_exchange *x)
 
 static void suspend(struct srv_exchange *x)
 {
+    handler_before_read(x, true);
     x->suspended = true;
     MHD_suspend_connection(x->conn);
 }

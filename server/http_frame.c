@@ -181,7 +181,7 @@ static void make_id(struct srv_http *h, char id[129])
             memcpy(h->random, &now, sizeof(now));
         h->random_left = sizeof(h->random);
     }
-    for (int i = 0; i < 16; i++) {
+    for (size_t i = 0; i < 16; i++) {
         uint8_t b = h->random[--h->random_left];
 
         id[2 * i] = hex[b >> 4];

@@ -83,7 +83,6 @@ struct srv_exchange {
 struct srv_conn {
     struct srv_http *h;
     struct srv_conn *next, *prev;
-    struct MHD_Connection *conn;
     struct srv_exchange *x; /* the request under way, or NULL */
     int fd;
     bool gone;         /* the client has closed its side, or all */
@@ -153,10 +152,10 @@ bool srv_frame_target_ok(const char *raw);
 
 /* ---- http_watch.c */
 int srv_watch_start(struct srv_http *h, struct pcv_err *e);
-void srv_watch_sweep_on(struct srv_http *h); /* until there is nothing to sweep */
-struct srv_conn *srv_conn_new(struct srv_http *h, struct MHD_Connection *c, int fd); /* or NULL */
-void srv_conn_idle(struct srv_conn *k);       /* its request is over */
-void srv_conn_free(struct srv_conn *k);       /* fd is still open */
-void srv_watch_abort_all(struct srv_http *h); /* the drain's deadline */
+void srv_watch_sweep_on(struct srv_http *h);               /* until there is nothing to sweep */
+struct srv_conn *srv_conn_new(struct srv_http *h, int fd); /* NULL: no memory */
+void srv_conn_idle(struct srv_conn *k);                    /* its request is over */
+void srv_conn_free(struct srv_conn *k);                    /* fd is still open */
+void srv_watch_abort_all(struct srv_http *h);              /* the drain's deadline */
 
 #endif

@@ -7,9 +7,7 @@
  * - any other connection gets a nudge: shutdown() makes a new edge, and libmicrohttpd looks again.
  *   The sweep repeats the nudge, since shutdown(SHUT_RD) makes an edge that can get lost too.
  * A FIN may also mean that the client only stops sending. half_close_ok waits for more than that
- * (the connection is armed once more, for errors alone) and answers. Easy to get wrong: a resumed
- * connection is read from before its handler is called, and closed when that finds the FIN. Except
- * for connections with a timeout of their own, whose handlers libmicrohttpd calls first.
+ * (the connection is armed once more, for errors alone) and answers.
  *
  * ONESHOT, not edge-triggered: the nudge would trigger the edge again, for ever. Nothing here runs
  * libmicrohttpd: connections must not be freed while their events are looked at.
@@ -19,7 +17,6 @@
 #include "server/http_internal.h"
 
 #include <errno.h>
-#include <microhttpd.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -44,11 +41,8 @@ static void on_vanished(struct srv_conn *k, uint32_t events)
 
     k->gone = true;
     k->lost = !k->h->c.half_close_ok || (events & (EPOLLHUP | EPOLLERR)) != 0;
-    if (!k->lost) {
+    if (!k->lost)
         epoll_ctl(k->h->gone_epoll, EPOLL_CTL_MOD, k->fd, &again);
-        MHD_set_connection_option(k->conn, MHD_CONNECTION_OPTION_TIMEOUT,
-                                  (unsigned)k->h->c.header_timeout_s + 1);
-    }
     if (!waits(k))
         nudge(k);
     else if (k->lost)
@@ -143,7 +137,7 @@ void srv_watch_abort_all(struct srv_http *h)
     }
 }
 
-struct srv_conn *srv_conn_new(struct srv_http *h, struct MHD_Connection *c, int fd)
+struct srv_conn *srv_conn_new(struct srv_http *h, int fd)
 {
     struct srv_conn *k = calloc(1, sizeof(*k));
     struct epoll_event ev = {.events = EPOLLRDHUP | EPOLLONESHOT, .data.ptr = k};
@@ -155,7 +149,6 @@ struct srv_conn *srv_conn_new(struct srv_http *h, struct MHD_Connection *c, int 
         return NULL;
     }
     k->h = h;
-    k->conn = c;
     k->fd = fd;
     k->since_ms = uv_now(h->loop);
     k->next = h->conns;

@@ -1,5 +1,6 @@
 """Servers for the black-box tests: each on a free port, ended by its pid, and judged by its exit."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -67,11 +68,20 @@ class Server:
         host, port = address.rsplit(":", 1)
         return host.strip("[]"), int(port)
 
-    def terminate(self):
+    def terminate(self, how=signal.SIGTERM):
         """Once: while it ends, a second signal may find no handler any more."""
         if not self.terminated:
             self.terminated = True
-            self.process.send_signal(signal.SIGTERM)
+            self.process.send_signal(how)
+
+    @contextlib.contextmanager
+    def stopped(self):
+        """Inside, the server sleeps; afterwards it sees everything that happened at once."""
+        self.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
 
     def wait(self, timeout=20):
         return self.process.wait(timeout)

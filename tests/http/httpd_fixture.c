@@ -15,7 +15,8 @@
  * Environment: HTTPD_LISTEN (addresses, blanks between; LISTEN_FDS come first), HTTPD_MAX_BODY,
  * HTTPD_BODY_MEMORY, HTTPD_MAX_CONNECTIONS, HTTPD_HEADER_TIMEOUT (s), HTTPD_MIN_RATE (bytes/s),
  * HTTPD_HALF_CLOSE, HTTPD_DRAIN_MS. Prints "listening ADDRESS" for each socket, then "ready".
- * SIGTERM drains; exit 0 when every handle of the loop was given back, else 3. */
+ * SIGTERM drains, SIGINT ends at once; exit 0 when every handle of the loop was given back, else 3.
+ */
 #include "server/http.h"
 #include "server/listen.h"
 #include "server/log.h"
@@ -410,6 +411,12 @@ static void on_term(uv_signal_t *s, int number)
     srv_http_drain(f->http, f->drain_ms, on_drained, f);
 }
 
+static void on_interrupt(uv_signal_t *s, int number)
+{
+    (void)number;
+    on_drained(s->data);
+}
+
 static void die(const struct pcv_err *e)
 {
     srv_log(SRV_ERROR, NULL, "%s%s%s", e->where, e->where[0] ? ": " : "", e->msg);
@@ -473,7 +480,7 @@ int main(void)
     uv_check_start(&f.check, on_check);
     uv_prepare_start(&f.prepare, on_prepare);
     uv_signal_start(&f.term, on_term, SIGTERM);
-    uv_signal_start(&f.interrupt, on_term, SIGINT);
+    uv_signal_start(&f.interrupt, on_interrupt, SIGINT);
     pthread_mutex_init(&f.mu, NULL);
     pthread_cond_init(&f.wake, NULL);
     if (srv_http_new(&f.http, &f.loop, &c, &ops, &e) != 0)

@@ -9,6 +9,7 @@ import json
 import os
 import random
 import resource
+import signal
 import socket
 import subprocess
 import threading
@@ -491,15 +492,47 @@ def test_half_close_means_gone_by_default(fixture_server):
     assert seen["requests"] - seen["gone_unreplied"] - seen["gone_replied"] == 1
 
 
-def test_half_closed_idle_connections_do_not_leak(fixture_server):
-    target = fixture_server().target()
-    clients = [Client(target) for _ in range(50)]
-    for c in clients:
+def test_request_whose_client_is_known_to_be_gone_is_not_begun(fixture_server):
+    """The second epoll, woken by the first client, tells of the second before its request is read."""
+    server = fixture_server()
+    first, second = Client(server.target()), Client(server.target())
+    first.request("POST", "/never", b"1")
+    assert second.ask("GET", "/hello").status == 200
+    wait_for(lambda: stats(server.target())["never"] == 1, "the first has asked")
+    with server.stopped():
+        first.close()
+        second.request("POST", "/never", b"2")
+        second.half_close()
+    assert second.at_end()
+    wait_for(lambda: alone(server.target()), "no connection is left")
+
+
+@pytest.mark.parametrize("allowed", [0, 1])
+def test_half_closed_idle_connections_do_not_leak(fixture_server, allowed):
+    """A FIN that arrives together with data is lost by libmicrohttpd."""
+    server = fixture_server(HTTPD_HALF_CLOSE=allowed)
+    target = server.target()
+    clients = [Client(target) for _ in range(100)]
+    for c in clients[::2]:
         assert c.ask("GET", "/hello").status == 200
-        c.send(b"GET /hel")  # a FIN that arrives with data is lost by libmicrohttpd
-        c.half_close()
+    with server.stopped():
+        for c in clients:
+            c.send(b"GET /hel")
+            c.half_close()
     assert all(c.at_end() for c in clients)
     wait_for(lambda: alone(target), "no connection is left")
+
+
+@pytest.mark.parametrize("path", ["/hello", "/echo", "/echo?delay_ms=50"])
+def test_last_request_with_its_fin(fixture_server, path):
+    server = fixture_server(HTTPD_HALF_CLOSE=1)
+    clients = [Client(server.target()) for _ in range(100)]
+    with server.stopped():
+        for c in clients:
+            c.request("GET" if path == "/hello" else "POST", path)
+            c.half_close()
+    assert all(c.reply().status == 200 and c.at_end() for c in clients)
+    wait_for(lambda: alone(server.target()), "no connection is left")
 
 
 def test_half_close_can_be_allowed(fixture_server):
@@ -550,6 +583,12 @@ def test_replies_wake_an_idle_loop(fixture_server):
     assert [c.reply().body for c in clients] == [b"%d" % i for i in range(64)]
     for c in clients:
         c.close()
+    # A reply that waited for the sweep's next wake-up would come a quarter of a second late.
+    end = time.monotonic() + 30
+    with Client(target) as c:
+        for path in ["/echo", "/echo?delay_ms=1"] * 100:
+            assert c.ask("POST", path, b"one").body == b"one"
+    assert time.monotonic() < end
 
 
 def test_200_connections_at_once(fixture_server):
@@ -605,15 +644,18 @@ def test_uploads_do_not_starve_others(fixture_server):
 
 
 def test_connections_over_the_limit_wait(fixture_server):
-    target = fixture_server(HTTPD_MAX_CONNECTIONS=4).target()
+    server = fixture_server(HTTPD_MAX_CONNECTIONS=4)
+    target = server.target()
     inside = [Client(target) for _ in range(4)]
     for c in inside:
         assert c.ask("GET", "/hello").status == 200
     with Client(target) as outside:
         outside.request("GET", "/hello")
-        outside.sock.settimeout(0.3)
+        outside.sock.settimeout(0.6)
+        before = server.cpu_seconds()
         with pytest.raises(socket.timeout):
             outside.reply()
+        assert server.cpu_seconds() - before < 0.2  # the backlog is left alone meanwhile
         outside.sock.settimeout(15)
         inside.pop().close()
         assert outside.reply().status == 200
@@ -711,6 +753,28 @@ def test_drain_has_a_deadline(fixture_server):
     assert all(c.at_end() for c in clients)
     assert server.wait() == 0
     assert "time is up, 100 requests" in server.log()
+
+
+def test_end_without_drain(fixture_server):
+    """libmicrohttpd aborts the process when it is stopped with a suspended connection."""
+    server = fixture_server(HTTPD_MAX_BODY=64 * MB)
+    target = server.target()
+    clients = [Client(target) for _ in range(60)]
+    packed = gzip.compress(noise(MB) * 10, 1)
+    for i, c in enumerate(clients):
+        if i % 3 == 0:
+            c.send(b"POST /sink HTTP/1.1\r\nHost: t\r\nContent-Length: 4\r\n\r\nha")
+        elif i % 3 == 1:
+            c.request("POST", "/never", b"work")
+        else:
+            c.send(b"GET /hello HTTP/1.1\r\n")
+    wait_for(lambda: stats(target)["never"] == 20, "they have asked")
+    with Client(target) as c:
+        c.request("POST", "/sink", packed, [("Content-Encoding", "gzip")])
+        server.terminate(signal.SIGINT)
+        c.at_end()
+    assert all(c.at_end() for c in clients)
+    assert server.wait() == 0
 
 
 # ---- where it listens -------------------------------------------------------------------------------
