@@ -4,9 +4,10 @@
  * and encode from wire_reply. No sockets, no compute, no knowledge of models: names are checked
  * later by who knows them. Any thread; no globals.
  *
- * Errors are pcv_err with a JSON path in `where` ("$.queries[0].top_k"), or the place in the binary
- * form ("inputs[1].parameters.binary_data_size"). Everything a request points to lives in its own
- * arena, or in the body it was decoded from: the body must outlive the request. */
+ * Errors are pcv_err with the place in `where`: a JSON path ("$.queries[0].top_k"), "?top_k" for an
+ * argument of the query string, "form.top_k" for a part of a form, "body", or a header's name.
+ * Everything a request points to lives in its own arena, or in the body it was decoded from: the
+ * body must outlive the request. */
 #ifndef WIRE_H
 #define WIRE_H
 
@@ -83,8 +84,10 @@ void wire_request_free(struct wire_request *r); /* NULL is fine */
 /* ---- native requests: wire_native.c ---------------------------------------------------------- */
 
 /* {"inputs": {NAME: {"b64": STR [, "type": STR]} | {"text": STR} | STR}, "queries": [{"task": STR,
- *  "top_k": N}], "priority": N, "timeout_ms": N}. inputs may also be one such value without NAME.
- * Unknown keys are errors. own: wire_request_free. */
+ *  "top_k": N}], "priority": N, "timeout_ms": N}. inputs may also be one such value without NAME: a
+ * string, or an object whose first key is b64 or type ({"text": STR} names the input "text").
+ * base64 is RFC 4648's, padded, without white space; data: URLs are refused. Unknown keys and keys
+ * that appear twice are errors, and an empty list of queries. own: wire_request_free. */
 PCV_CHECK int wire_native_decode(struct wire_request **ret, const char *body, size_t len,
                                  struct pcv_err *e);
 
@@ -103,9 +106,11 @@ struct wire_arg {
     const char *name, *value; /* value NULL when no '=' */
 };
 
-/* Media from parts; options from arguments (?task=classify&top_k=3&task=...; top_k belongs to the
- * task before it, or to all when it comes first) and from form fields. Parts' data are borrowed,
- * and must outlive the request. Unknown arguments are errors with where "?name". */
+/* Media from parts; options from arguments and then from form fields
+ * (?task=classify&top_k=3&task=...; top_k belongs to the task before it, or to all when it comes
+ * first). A part with neither file name nor type is text. Types become lower case without
+ * parameters; application/octet-stream is NULL. Parts' data are borrowed, and must outlive the
+ * request. Unknown arguments are errors. */
 PCV_CHECK int wire_native_from_parts(struct wire_request **ret, const struct wire_part *parts,
                                      int nparts, const struct wire_arg *args, int nargs,
                                      struct pcv_err *e);
@@ -113,8 +118,17 @@ PCV_CHECK int wire_native_from_parts(struct wire_request **ret, const struct wir
 /* ---- Open Inference Protocol requests: wire_oip.c -------------------------------------------- */
 
 /* header_len = Inference-Header-Content-Length, or -1 when the whole body is JSON; 0 is the raw
- * binary form. Tensors in the binary form point into body (maybe unaligned). own:
- * wire_request_free. */
+ * binary form. Tensors in the binary form point into body (maybe unaligned).
+ * - Unknown keys and parameters are passed over, but for parameters that begin with triton_ and
+ *   shared memory. Inputs and outputs have different names.
+ * - data is flat or nested, rows of one depth equally long, as many numbers as the shape has.
+ *   FP32 is the nearest double rounded once more. Errors are overflow, integers outside their
+ *   datatype, NaN, and FP16 or BF16 in JSON. BOOL is true, false, 0 or 1.
+ * - Binary sizes must be the shapes' and add up to the body.
+ * - An input of datatype BYTES has one element and becomes one of the media: "text/plain" from
+ *   JSON, any file from the binary form. More elements, or tensors beside it, are
+ *   PCV_EUNSUPPORTED.
+ * own: wire_request_free. */
 PCV_CHECK int wire_oip_decode(struct wire_request **ret, const void *body, size_t len,
                               int64_t header_len, struct pcv_err *e);
 
@@ -183,13 +197,19 @@ struct wire_reply {
 
 /* own: free(*body). Native JSON: {"model", "version", "id", "results": [...], "usage": {"tokens",
  * "output_queries", "gmac": {"encode","process","decode","total"}, "batch", "cached"},
- * "timing_ms": {...}}. Bytes of labels that are no UTF-8 appear as U+FFFD beside "bytes" (array of
- * numbers). NaN and infinities cannot travel in JSON: PCV_ERANGE naming the result. */
+ * "timing_ms": {...}}; a result is {"task", "labels": [{"index", "label", "score"}]} or {"task",
+ * "masks": [{"position", "byte_offset", "candidates": [label...]}], "text"}, with null for what is
+ * unknown. Scores read back as the same float. Bytes of labels and texts that are no UTF-8 appear
+ * as U+FFFD beside "bytes" (array of numbers). NaN and infinities cannot travel in JSON: PCV_ERANGE
+ * naming the result. */
 PCV_CHECK int wire_native_encode(const struct wire_reply *r, char **body, size_t *len,
                                  struct pcv_err *e);
 
 /* own: free(*body). *header_len is the JSON part's length when any output is binary, else -1.
- * Usage and timing are reply-level parameters (flat names: "gmac_total", "ms_queue"). */
+ * Usage and timing are reply-level parameters (flat names: "gmac_total", "ms_queue"). Errors name
+ * the output: PCV_ERANGE for what is not finite in JSON (binary takes all), for NaN in a ranking
+ * and for more than 1,000,000 classification strings; PCV_EUNSUPPORTED for JSON of other types than
+ * F32. */
 PCV_CHECK int wire_oip_encode(const struct wire_reply *r, char **body, size_t *len,
                               int64_t *header_len, struct pcv_err *e);
 

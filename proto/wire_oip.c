@@ -212,7 +212,7 @@ static int json_form(struct wire_request *r, const char *body, size_t len, int64
                      struct pcv_err *e)
 {
     size_t json = header_len < 0 ? len : (size_t)header_len;
-    struct wire_binary bin = {body + json, len - json, header_len >= 0};
+    struct wire_binary bin = {json < len ? body + json : "", len - json, header_len >= 0};
     struct wire_reader rd;
     int ret;
 

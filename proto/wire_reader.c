@@ -8,8 +8,8 @@
 void wire_reader_init(struct wire_reader *rd, const char *text, size_t len, const char *root,
                       struct wire_arena *arena, struct pcv_err *e)
 {
-    rd->begin = rd->p = text;
-    rd->end = text + len;
+    rd->begin = rd->p = len ? text : "";
+    rd->end = rd->begin + len;
     rd->root = root;
     rd->arena = arena;
     rd->e = e;

@@ -42,6 +42,7 @@ struct wire_reader {
     struct wire_step at[WIRE_MAX_DEPTH];
 };
 
+/* text may be NULL when len is 0. */
 void wire_reader_init(struct wire_reader *rd, const char *text, size_t len, const char *root,
                       struct wire_arena *arena, struct pcv_err *e);
 

@@ -212,6 +212,17 @@ static void test_errors(void **state)
     }
 }
 
+static void test_nothing(void **state)
+{
+    struct wire_request *r = NULL;
+
+    (void)state;
+    assert_fails(wire_native_decode(&r, NULL, 0, &e), e, PCV_EFORMAT, "$", "ends at byte 0");
+    assert_fails(wire_oip_decode(&r, NULL, 0, -1, &e), e, PCV_EFORMAT, "$", "ends at byte 0");
+    assert_fails(wire_oip_decode(&r, NULL, 0, 0, &e), e, PCV_EMISSING, "body", "empty");
+    assert_null(r);
+}
+
 static void test_limits(void **state)
 {
     char *body = malloc(1 << 16), *p;
@@ -292,8 +303,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_image),      cmocka_unit_test(test_inputs),
         cmocka_unit_test(test_everything), cmocka_unit_test(test_errors),
-        cmocka_unit_test(test_limits),     cmocka_unit_test(test_deep),
-        cmocka_unit_test(test_borrows),
+        cmocka_unit_test(test_nothing),    cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_deep),       cmocka_unit_test(test_borrows),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
