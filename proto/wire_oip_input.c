@@ -260,6 +260,40 @@ static int add_input(struct wire_reader *rd, struct wire_request *r, const struc
     return 0;
 }
 
+/* To the end of data that came too early, by its brackets alone: it is read, or the request
+ * refused, when the input ends. */
+static int pass_over(struct wire_reader *rd)
+{
+    struct wire_str s;
+    int open = 0, r;
+
+    if (wire_read_peek(rd) != '[')
+        return wire_read_skip(rd);
+    for (; rd->p < rd->end; rd->p++) {
+        switch (*rd->p) {
+        case '[':
+            if (rd->depth + ++open > WIRE_MAX_DEPTH)
+                return wire_read_fail(rd, PCV_ELIMIT, "nested deeper than %d at byte %zu",
+                                      WIRE_MAX_DEPTH, (size_t)(rd->p - rd->begin));
+            break;
+        case ']':
+            if (--open == 0) {
+                rd->p++;
+                return 0;
+            }
+            break;
+        case '"':
+            if ((r = wire_read_text(rd, &s)) < 0)
+                return r;
+            rd->p--;
+            break;
+        case '{':
+        case '}': return wire_read_syntax(rd, "',' or ']'");
+        }
+    }
+    return wire_read_syntax(rd, "']'");
+}
+
 static int read_input(struct wire_reader *rd, struct wire_request *r, struct wire_binary *bin)
 {
     static const char *const keys[] = {"name", "shape", "datatype", "parameters", "data", NULL};
@@ -287,7 +321,7 @@ static int read_input(struct wire_reader *rd, struct wire_request *r, struct wir
                 ret = read_data(rd, &in);
             } else {
                 in.at = *rd;
-                ret = wire_read_skip(rd);
+                ret = pass_over(rd);
             }
             break;
         }

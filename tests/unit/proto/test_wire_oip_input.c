@@ -68,6 +68,7 @@ static void test_request(void **state)
          "$.parameters.timeout", "outside"},
         {"{\"parameters\":{\"binary_data_output\":1},\"inputs\":[" INPUT "]}", PCV_EFORMAT,
          "$.parameters.binary_data_output", "true or false"},
+        {"{\"inputs\":[{\"data\":[1", PCV_EFORMAT, "$.inputs[0].data", "']' was expected"},
         {"{\"unknown\":[[[}", PCV_EFORMAT, "$.unknown[0][0][0]", "a value"},
     };
 
@@ -136,6 +137,20 @@ static void test_input(void **state)
          PCV_ERANGE, "$.inputs[0].shape", "more bytes"},
         {"{\"data\":[],\"name\":\"a\",\"shape\":[4611686018427387904],\"datatype\":\"FP64\"}",
          PCV_ERANGE, "$.inputs[0].shape", "more bytes"},
+        {"{\"data\":[1,],\"name\":\"a\",\"shape\":[1],\"datatype\":\"FP32\"}", PCV_EFORMAT,
+         "$.inputs[0].data[1]", "a number at byte 22"},
+        {"{\"data\":[x],\"name\":\"a\",\"shape\":[1],\"datatype\":\"FP32\"}", PCV_EFORMAT,
+         "$.inputs[0].data[0]", "a number at byte 20"},
+        {"{\"data\":[\"]\"],\"name\":\"a\",\"shape\":[1],\"datatype\":\"FP32\"}", PCV_EFORMAT,
+         "$.inputs[0].data[0]", "a number at byte 20"},
+        {"{\"data\":[1},\"name\":\"a\",\"shape\":[1],\"datatype\":\"FP32\"}", PCV_EFORMAT,
+         "$.inputs[0].data", "',' or ']' at byte 21"},
+        {"{\"data\":[\"\x01\"],\"name\":\"a\",\"shape\":[1],\"datatype\":\"FP32\"}", PCV_EFORMAT,
+         "$.inputs[0].data", "control character"},
+        {"{\"data\":null,\"name\":\"a\",\"shape\":[1],\"datatype\":\"FP32\"}", PCV_EFORMAT,
+         "$.inputs[0].data", "an array of numbers"},
+        {"{\"data\":[x],\"name\":\"a\",\"shape\":[1]}", PCV_EMISSING, "$.inputs[0].datatype",
+         "missing"},
     };
 
     (void)state;
@@ -260,7 +275,7 @@ static void test_deep(void **state)
     } cases[] = {
         {"{\"inputs\":[{\"name\":\"a\",\"shape\":[1],\"datatype\":\"FP32\",\"data\":",
          "$.inputs[0].data[0]"},
-        {"{\"inputs\":[{\"data\":", "$.inputs[0].data[0]"},
+        {"{\"inputs\":[{\"data\":", "$.inputs[0].data"},
         {"{\"unknown\":", "$.unknown[0]"},
         {"{\"inputs\":[{\"name\":\"a\",\"shape\":[1],\"datatype\":\"BYTES\",\"data\":",
          "$.inputs[0].data[0]"},
