@@ -50,7 +50,7 @@ static inline v8 exp8(v8 x)
     v8 k, f, p;
     __m256i e;
 
-    x = _mm256_min_ps(x, set1(88.72283f));
+    x = _mm256_min_ps(set1(88.72283f), x); /* in this order NaN stays NaN */
     k = _mm256_round_ps(_mm256_mul_ps(x, set1(1.44269504f)),
                         _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
     f = _mm256_fnmadd_ps(k, set1(0x1.62e4p-1f),

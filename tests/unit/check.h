@@ -104,7 +104,7 @@ static inline void random_fill(uint64_t *state, float *x, size_t n, float middle
 /* n such numbers. own: free */
 static inline float *random_new(uint64_t *state, size_t n, float middle, float spread)
 {
-    float *x = malloc((n + 1) * sizeof(*x));
+    float *x = malloc((n ? n : 1) * sizeof(*x));
 
     assert_non_null(x);
     random_fill(state, x, n, middle, spread);
