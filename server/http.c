@@ -21,7 +21,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { ROUNDS = 4, ACCEPTS = 64, FRESH_MS = 500 };
+enum { ROUNDS = 4, ACCEPTS = 64, FRESH_MS = 500, COMPLAIN_MS = 10000 };
 
 /* ---- the pump -------------------------------------------------------------------------------- */
 
@@ -197,7 +197,9 @@ static void accept_some(struct srv_listener *l, int n)
         } else if (errno == EAGAIN) {
             return;
         } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-            srv_log(SRV_WARN, NULL, "accept: %s; waiting", strerror(errno));
+            if (uv_now(h->loop) >= h->complain_ms)
+                srv_log(SRV_WARN, NULL, "accept: %s; new clients wait", strerror(errno));
+            h->complain_ms = uv_now(h->loop) + COMPLAIN_MS;
             h->out_of_files = true;
             srv_watch_sweep_on(h);
             return;

@@ -115,8 +115,9 @@ struct srv_http {
     int handles; /* initialised and not yet closed */
 
     bool in_pump, again;
-    bool accepting;    /* listeners are polled */
-    bool out_of_files; /* accept failed for want of something: the sweep tries again */
+    bool accepting;       /* listeners are polled */
+    bool out_of_files;    /* accept failed for want of something: the sweep tries again */
+    uint64_t complain_ms; /* not again before */
     bool sweeping;
     bool draining, stopping, freed;
     void (*done)(void *ctx);
