@@ -1,6 +1,6 @@
 /* http.h - HTTP/1.1 for the daemon: libmicrohttpd inside the libuv loop.
  *
- * The only file that knows libmicrohttpd. Everything runs on the loop thread; no function here may
+ * Only http*.c know libmicrohttpd. Everything runs on the loop thread; no function here may
  * be called from another. SIGPIPE must be ignored by the process. Exchanges are one request and its
  * reply:
  *
