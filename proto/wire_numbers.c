@@ -1,8 +1,7 @@
 #include "proto/wire_numbers.h"
 
-#include <errno.h>
-#include <locale.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -160,17 +159,30 @@ static double scaled(uint64_t mantissa, int q)
     return (double)top * power2(e);
 }
 
-/* For what is too long or too far from 1 for the ways above. */
-static double by_strtod(const char *begin)
+/* For what is too long or too far from 1 for the ways above: strtod of all digits as a whole
+ * number, so that no decimal point is in it and the locale plays no part. 768 digits decide any
+ * rounding; what comes behind them is as good as a 1. */
+static double by_strtod(const struct wire_number *n)
 {
-    locale_t c = newlocale(LC_ALL_MASK, "C", (locale_t)0);
-    double v;
+    enum { DIGITS = 780 };
+    char text[DIGITS + 16];
+    int k = 0, exp10 = n->exp10;
+    bool more = false;
 
-    if (c == (locale_t)0)
-        return NAN;
-    v = strtod_l(begin, NULL, c);
-    freelocale(c);
-    return v;
+    for (uint64_t m = n->mantissa; m; m /= 10)
+        exp10++;
+    for (const char *p = n->begin; p < n->end && *p != 'e' && *p != 'E'; p++) {
+        if (*p < '0' || *p > '9' || (k == 0 && *p == '0'))
+            continue;
+        if (k < DIGITS)
+            text[k++] = *p;
+        else
+            more |= *p != '0';
+    }
+    if (more)
+        text[k++] = '1';
+    snprintf(text + k, sizeof(text) - (size_t)k, "e%d", exp10 - k);
+    return strtod(text, NULL);
 }
 
 double wire_number_f64(const struct wire_number *n)
@@ -180,17 +192,17 @@ double wire_number_f64(const struct wire_number *n)
                                      1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
     double v;
 
-    if (n->dropped)
-        return by_strtod(n->begin);
     if (n->mantissa == 0)
         v = 0;
+    else if (n->dropped)
+        v = by_strtod(n);
     else if (n->mantissa < 1ull << 53 && n->exp10 >= -22 && n->exp10 <= 22)
         v = n->exp10 < 0 ? (double)n->mantissa / pow10[-n->exp10]
                          : (double)n->mantissa * pow10[n->exp10];
     else if (n->exp10 >= -27 && n->exp10 <= 27)
         v = scaled(n->mantissa, n->exp10);
     else
-        return by_strtod(n->begin);
+        v = by_strtod(n);
     return n->negative ? -v : v;
 }
 

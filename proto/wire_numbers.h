@@ -22,8 +22,7 @@ struct wire_number {
 /* Reads one number at p; false when there is none as JSON writes them. */
 bool wire_number_lex(const char *p, const char *end, struct wire_number *n);
 
-/* Its value, correctly rounded; infinite when too large. A byte that is not of the number must be
- * readable behind it. */
+/* Its value, correctly rounded; infinite when too large. */
 double wire_number_f64(const struct wire_number *n);
 
 /* Its value as an integer; false when it is not whole or does not fit. */

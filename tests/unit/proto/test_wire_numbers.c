@@ -132,6 +132,19 @@ static void test_doubles(void **state)
     text[sizeof(text) - 1] = '\0';
     text[300] = '.';
     same_as_strtod(text);
+    text[0] = '0'; /* 0.777... */
+    text[1] = '.';
+    text[300] = '7';
+    same_as_strtod(text);
+    /* 2^53 + 1, halfway, and a digit far behind that decides */
+    memset(text, '0', sizeof(text));
+    memcpy(text, "9007199254740993.", 17);
+    text[900] = '\0';
+    same_as_strtod(text);
+    text[899] = '1';
+    same_as_strtod(text);
+    memcpy(text + 900, "e-300", 6);
+    same_as_strtod(text);
 }
 
 static void test_not_numbers(void **state)
