@@ -61,7 +61,7 @@ static void *large(struct wire_arena *a, size_t size)
     } else {
         a->chunks = c;
     }
-    return (void *)(((uintptr_t)c->bytes + 63) & ~(uintptr_t)63);
+    return c->bytes + (-(uintptr_t)c->bytes & 63);
 }
 
 void *wire_arena_get(struct wire_arena *a, size_t size)

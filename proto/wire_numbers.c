@@ -194,15 +194,13 @@ double wire_number_f64(const struct wire_number *n)
 
     if (n->mantissa == 0)
         v = 0;
-    else if (n->dropped)
+    else if (n->dropped || n->exp10 < -27 || n->exp10 > 27)
         v = by_strtod(n);
-    else if (n->mantissa < 1ull << 53 && n->exp10 >= -22 && n->exp10 <= 22)
-        v = n->exp10 < 0 ? (double)n->mantissa / pow10[-n->exp10]
-                         : (double)n->mantissa * pow10[n->exp10];
-    else if (n->exp10 >= -27 && n->exp10 <= 27)
+    else if (n->mantissa >= 1ull << 53 || n->exp10 < -22 || n->exp10 > 22)
         v = scaled(n->mantissa, n->exp10);
     else
-        v = by_strtod(n);
+        v = n->exp10 < 0 ? (double)n->mantissa / pow10[-n->exp10]
+                         : (double)n->mantissa * pow10[n->exp10];
     return n->negative ? -v : v;
 }
 

@@ -79,7 +79,7 @@ static int put_rows(struct parts *p, const struct wire_out_tensor *o, int64_t ro
         for (int i = 0; i < width; i++) {
             if (isnan(v[i]))
                 return wire_fail(e, PCV_ERANGE, o->t.name, "element %lld is NaN: no ranking",
-                                 (long long)(row * width + i));
+                                 (long long)row * width + i);
             order[i] = i;
         }
         qsort_r(order, (size_t)width, sizeof(*order), best_first, (void *)v);
@@ -103,7 +103,7 @@ static int ranking(const struct wire_out_tensor *o, int64_t *rows, int64_t *widt
     *width = o->t.shape[o->t.ndim - 1];
     *rows = count / *width;
     *n = o->classification < *width ? o->classification : *width;
-    if (*width > INT_MAX || *rows > MAX_STRINGS / *n)
+    if (*width < 1 || *width > INT_MAX || *rows > MAX_STRINGS / *n)
         return wire_fail(e, PCV_ERANGE, o->t.name,
                          "classification of %lld rows by %lld: more than %d", (long long)*rows,
                          (long long)*n, MAX_STRINGS);
@@ -156,7 +156,7 @@ static int put_classes(struct parts *p, const struct wire_out_tensor *o, struct 
 
     if ((r = ranking(o, &rows, &width, &n, e)) < 0)
         return r;
-    if (!(order = malloc((size_t)width * sizeof(*order))))
+    if (!(order = calloc((size_t)width + 1, sizeof(*order))))
         return pcv_fail(e, PCV_ENOMEM, "out of memory");
     if (!o->binary)
         head(p, o, "BYTES", n, 0);

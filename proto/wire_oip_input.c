@@ -213,7 +213,7 @@ static int finish_input(struct wire_reader *rd, struct input *in, struct wire_bi
     int r;
 
     if (!in->t.name)
-        return wire_read_missing(rd, "name");
+        return wire_read_missing(rd, "name"), PCV_EMISSING;
     if (!in->datatype)
         return wire_read_missing(rd, "datatype");
     if (!in->shape)

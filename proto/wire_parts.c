@@ -74,7 +74,7 @@ static int take_task(struct options *s, const struct option *o, struct pcv_err *
 /* Of the task before it, or of all when none came yet. */
 static int take_top_k(struct options *s, const struct option *o, struct pcv_err *e)
 {
-    int64_t v;
+    int64_t v = 0;
     int r;
 
     if (s->queries)
@@ -107,7 +107,7 @@ static int take_queries(struct options *s, const struct option *o, struct pcv_er
 
 static int take_priority(struct options *s, const struct option *o, struct pcv_err *e)
 {
-    int64_t v;
+    int64_t v = 0;
     int r;
 
     if ((r = once(&s->priority, e)) < 0 || (r = whole_number(o, 0, WIRE_MAX_PRIORITY, &v, e)) < 0)
@@ -118,7 +118,7 @@ static int take_priority(struct options *s, const struct option *o, struct pcv_e
 
 static int take_timeout(struct options *s, const struct option *o, struct pcv_err *e)
 {
-    int64_t v;
+    int64_t v = 0;
     int r;
 
     if ((r = once(&s->timeout, e)) < 0 || (r = whole_number(o, 0, WIRE_MAX_TIMEOUT_MS, &v, e)) < 0)

@@ -203,7 +203,7 @@ static int unknown_key(const struct wire_reader *rd, const char *const *keys)
 int wire_read_key(struct wire_reader *rd, const char *const *keys, enum wire_strictness strict,
                   uint32_t *seen, int *k)
 {
-    struct wire_str name;
+    struct wire_str name = {"", 0};
     int r;
 
     while ((r = wire_read_name(rd, &name)) > 0) {
