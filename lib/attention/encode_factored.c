@@ -42,8 +42,9 @@ struct pass {
     int rows; /* queries */
     int ngroups;
     struct group_state group[PCV_MAX_GROUPS];
-    struct group_state *inner; /* the table that advances with every token, or NULL */
-    bool prepared;             /* score rows already hold something before the runs */
+    struct group_state *inner;   /* the table that advances with every token, or NULL */
+    struct group_state *content; /* the content that runs carry, or NULL */
+    bool prepared;               /* score rows already hold something before the runs */
     float base[PCV_ENCODE_BLOCK], usum[PCV_ENCODE_BLOCK];
     float *max, *e, *b, *bmu; /* [block] running values; max and e span all segments */
     float *s_tile;            /* [block, TILE] */
@@ -135,7 +136,7 @@ static void start_segment(struct pass *p, const struct scratch *sc, int channels
 {
     float *u = sc->u_own, *tables = sc->tables;
 
-    p->inner = NULL;
+    p->inner = p->content = NULL;
     p->prepared = false;
     p->ngroups = p->s->ngroups;
     for (int i = 0; i < p->rows; i++) {
@@ -150,7 +151,10 @@ static void start_segment(struct pass *p, const struct scratch *sc, int channels
 
         *st = (struct group_state){.g = g, .direct = pcv_encode_direct(g), .u = u};
         u += pcv_pad_floats((size_t)block * g->n);
-        st->width = g->kind == PCV_GROUP_DENSE ? g->raw : st->direct ? g->n : g->rows;
+        st->width = g->kind == PCV_GROUP_CONST   ? 0
+                    : g->kind == PCV_GROUP_DENSE ? g->raw
+                    : st->direct                 ? g->n
+                                                 : g->rows;
         if (g->kind == PCV_GROUP_TABLE && !st->direct) {
             st->scores = tables;
             st->sum = tables + pcv_pad_floats((size_t)block * g->rows);
@@ -172,10 +176,15 @@ static void start_segment(struct pass *p, const struct scratch *sc, int channels
             continue;
         }
         memset(st->sum, 0, (size_t)block * st->width * sizeof(float));
-        if (g->kind == PCV_GROUP_DENSE)
-            start_dense(p, st, sc->u_all, channels, sc->own);
-        else
+        if (g->kind == PCV_GROUP_TABLE) {
             start_table(p, st, sc->u_all, channels);
+            continue;
+        }
+        start_dense(p, st, sc->u_all, channels, sc->own);
+        if (p->content)
+            p->prepared = true;
+        else
+            p->content = st;
     }
 }
 
@@ -194,7 +203,7 @@ static bool is_outer(const struct pass *p, const struct group_state *st)
     return st->g->kind == PCV_GROUP_TABLE && !st->direct && st != p->inner && !is_gathered(p, st);
 }
 
-/* What the runs do not compute: direct products and gathered tables. */
+/* What the runs do not compute: direct products, gathered tables, a second content. */
 static void prepare_tile(struct pass *p, int64_t m0, int n)
 {
     memset(p->s_tile, 0, (size_t)PCV_ENCODE_BLOCK * TILE * sizeof(float));
@@ -210,6 +219,11 @@ static void prepare_tile(struct pass *p, int64_t m0, int n)
                 for (int m = 0; m < n; m++)
                     p->s_tile[(size_t)i * TILE + m] +=
                         st->scores[(size_t)i * g->rows + pcv_group_row(g, m0 + m)];
+        } else if (g->kind == PCV_GROUP_DENSE && st != p->content) {
+            for (int i = 0; i < p->rows; i++)
+                for (int c = 0; c < g->raw; c++)
+                    p->k->axpy(p->s_tile + (size_t)i * TILE, st->u[(size_t)i * g->raw + c],
+                               g->planes + c * p->s->tokens + m0, n);
         }
     }
 }
@@ -248,7 +262,7 @@ static struct pcv_run make_run(const struct pass *p, int i, int64_t m, int64_t e
             run.tab = st->scores + (size_t)i * g->rows + m % g->rows;
         } else if (is_outer(p, st)) {
             run.base += st->scores[(size_t)i * g->rows + pcv_group_row(g, m)];
-        } else if (g->kind == PCV_GROUP_DENSE) {
+        } else if (st == p->content) {
             run.planes = g->planes + m;
             run.stride = (size_t)p->s->tokens;
             run.channels = g->raw;
@@ -305,7 +319,7 @@ static void weigh(struct pass *p, int i, int64_t m0, int64_t m1)
                     sum[pcv_group_row(st->g, m + x)] += at[x];
             else if (st->g->kind == PCV_GROUP_DENSE)
                 for (int c = 0; c < st->g->raw; c++)
-                    sum[c] += p->k->dot(at, run.planes + (size_t)c * run.stride, run.n);
+                    sum[c] += p->k->dot(at, st->g->planes + c * p->s->tokens + m, run.n);
         }
     }
 }

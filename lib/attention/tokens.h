@@ -6,7 +6,7 @@
  *   TABLE  row coordinate(m) of a table [rows, n]: Fourier features of one axis, learned
  *          positions, byte embeddings
  *   DENSE  `raw` content numbers per token, stored by plane [raw, M]; maybe lifted by a linear map
- *          [n, raw] + bias (a 1x1 convolution) that is never applied to the tokens themselves
+ *          [n, raw] + bias, raw <= n (a 1x1 convolution) that is never applied to the tokens
  *   CONST  one vector for all tokens
  *
  * The M x C array exists only in pcv_tokens_rows, for the specification. */

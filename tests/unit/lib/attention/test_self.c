@@ -1,0 +1,121 @@
+/* The process stack's layer, and the tail that all layers share, against plain.h. */
+#include "lib/attention/self.h"
+
+#include "lib/base/mem.h"
+#include "tests/unit/lib/attention/plain.h"
+
+static uint64_t seed;
+
+/* Runs the layer by blocks of `block` rows, as threads would, and returns x afterwards. */
+static float *run_blocks(const struct pcv_layer *l, const struct pcv_kernels *k, const float *x,
+                         int latents, int block)
+{
+    const struct pcv_layer_dims *d = &l->d;
+    struct pcv_self s = {
+        .layer = l,
+        .latents = latents,
+        .x = floats((size_t)(latents * d->q_dim)),
+        .q = floats((size_t)(latents * d->qk)),
+        .k = floats((size_t)(latents * d->qk)),
+        .v = floats((size_t)(latents * d->v)),
+    };
+    float *scratch = pcv_alloc(pcv_self_need(l, latents, block), sizeof(float));
+
+    assert_non_null(scratch);
+    memcpy(s.x, x, (size_t)(latents * d->q_dim) * sizeof(*x));
+    for (int i = 0; i < latents; i += block)
+        pcv_self_project(&s, k, i, latents - i < block ? latents - i : block, scratch);
+    for (int i = 0; i < latents; i += block)
+        pcv_self_update(&s, k, i, latents - i < block ? latents - i : block, scratch);
+    pcv_free(scratch);
+    return s.x;
+}
+
+static void a_layer_matches(void **state)
+{
+    static const struct {
+        int latents, heads, d, qk, widening;
+    } cases[] = {
+        {1, 1, 8, 8, 1},     {17, 3, 24, 12, 2}, {33, 8, 64, 64, 1}, {70, 2, 10, 6, 4},
+        {16, 4, 48, 32, 1},  {1500, 2, 8, 4, 1}, /* more scores than a thread takes at a time */
+        {40, 2, 300, 260, 1} /* weights too large for the row-stable kernel */};
+    const struct pcv_kernels *tables[] = {&pcv_kernels_scalar, pcv_kernels_for(pcv_cpu_detect())};
+
+    (void)state;
+    for (size_t i = 0; i < LEN(cases); i++) {
+        const int n = cases[i].latents, d = cases[i].d;
+        const struct pcv_layer l = random_layer(&seed, (struct pcv_layer_dims){
+                                                           .heads = cases[i].heads,
+                                                           .q_dim = d,
+                                                           .kv_dim = d,
+                                                           .qk = cases[i].qk,
+                                                           .v = d,
+                                                           .hidden = cases[i].widening * d,
+                                                           .residual = true,
+                                                       });
+        const float *x = random_floats(&seed, (size_t)(n * d), 0, 1);
+        const double *want = plain_tail(&l, plain_attention(&l, x, n, x, n), x, n);
+
+        for (size_t t = 0; t < LEN(tables); t++) {
+            CHECK_CLOSE(run_blocks(&l, tables[t], x, n, n), want, (size_t)(n * d), 1e-5);
+            CHECK_CLOSE(run_blocks(&l, tables[t], x, n, (n + 2) / 3), want, (size_t)(n * d), 1e-5);
+        }
+    }
+}
+
+/* With and without residual, in place and beside, stable or not: ctx is random, not attention's. */
+static void a_tail_matches(void **state)
+{
+    const struct pcv_kernels *k = pcv_kernels_for(pcv_cpu_detect());
+
+    (void)state;
+    for (int way = 0; way < 16; way++) {
+        const struct pcv_layer l =
+            random_layer(&seed, (struct pcv_layer_dims){.heads = 1,
+                                                        .q_dim = way & 8 ? 290 : 37,
+                                                        .kv_dim = 5,
+                                                        .qk = 5,
+                                                        .v = way & 8 ? 270 : 21,
+                                                        .hidden = 50,
+                                                        .residual = way & 1});
+        const int rows = 7, n = l.d.q_dim;
+        const float *ctx = random_floats(&seed, (size_t)(rows * l.d.v), 0, 1);
+        float *x = random_floats(&seed, (size_t)(rows * n), 0, 1);
+        float *out = way & 2 ? x : floats((size_t)(rows * n));
+        const double *want = plain_tail(&l, widen(ctx, (size_t)(rows * l.d.v)), x, rows);
+
+        pcv_layer_tail(&l, k, rows, ctx, way & 1 ? x : NULL, out, way & 4,
+                       floats(pcv_layer_tail_need(&l.d, rows)));
+        CHECK_CLOSE(out, want, (size_t)(rows * n), 1e-5);
+    }
+}
+
+/* Scores of hundreds: the softmax must not overflow, and goes to the best key. */
+static void large_scores_are_no_problem(void **state)
+{
+    struct pcv_layer l = random_layer(&seed, (struct pcv_layer_dims){.heads = 2,
+                                                                     .q_dim = 16,
+                                                                     .kv_dim = 16,
+                                                                     .qk = 16,
+                                                                     .v = 16,
+                                                                     .hidden = 16,
+                                                                     .residual = true});
+    const float *x = random_floats(&seed, 20 * 16, 0, 1);
+
+    (void)state;
+    l.q = random_affine(&seed, 16, 16, 60);
+    l.k = random_affine(&seed, 16, 16, 30);
+    CHECK_CLOSE(run_blocks(&l, pcv_kernels_for(pcv_cpu_detect()), x, 20, 20),
+                plain_tail(&l, plain_attention(&l, x, 20, x, 20), x, 20), 20 * 16, 1e-3);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_layer_matches),
+        cmocka_unit_test(a_tail_matches),
+        cmocka_unit_test(large_scores_are_no_problem),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, release);
+}
