@@ -50,11 +50,24 @@ int pcv_cpu_available(void);
 
 /* ---- models ------------------------------------------------------------------------------- */
 
-enum pcv_input_kind { PCV_INPUT_TEXT, PCV_INPUT_IMAGE };
+enum pcv_input_kind {
+    PCV_INPUT_TEXT,
+    PCV_INPUT_IMAGE,
+    PCV_INPUT_IMAGE_PAIR, /* two frames: optical flow */
+    PCV_INPUT_AUDIO,
+    PCV_INPUT_VIDEO,
+    PCV_INPUT_LABEL, /* of a multimodal model; may be left out */
+    PCV_INPUT_ARRAY, /* numbers on a grid: points, samples, spectra, ready-made tokens */
+};
 
 enum pcv_task_kind {
     PCV_TASK_CLASSIFY,  /* one output query; logits over labels */
     PCV_TASK_FILL_MASK, /* one output query per position; logits over the byte vocabulary */
+    PCV_TASK_LATENTS,   /* the latents themselves; one row each */
+    PCV_TASK_FLOW,      /* one output query per pixel; (u, v) */
+    PCV_TASK_IMAGE,     /* one output query per pixel of every frame; RGB */
+    PCV_TASK_AUDIO,     /* one output query per patch; its samples */
+    PCV_TASK_TENSOR,    /* output queries given by the caller; raw numbers */
 };
 
 /* A tensor that a model takes or gives, under its upstream's name. shape leads with the batch;
@@ -65,6 +78,7 @@ struct pcv_tensor_spec {
     int ndim;
     int64_t shape[PCV_MAX_DIMS];
     bool optional;
+    bool shared; /* no batch dimension: the same for all rows of the batch */
 };
 
 struct pcv_input_info {
@@ -174,6 +188,12 @@ int pcv_query_rows_all(const struct pcv_model *m, int task, const struct pcv_inp
  * Writes at most max of them and returns how many there are. */
 int pcv_query_rows_default(const struct pcv_model *m, int task, const struct pcv_input *in,
                            int32_t *rows, int max);
+
+/* Rows that a tensor of the request names ("subsampled_output_points.image"): *rows is own (free()) and
+ * holds *nrows, or NULL when there is no such tensor: all rows. */
+PCV_CHECK int pcv_query_rows_from_tensors(const struct pcv_model *m, int task,
+                                          const struct pcv_tensor *t, int n, int32_t **rows,
+                                          int *nrows, struct pcv_err *e);
 
 /* PCV_ERANGE when a row lies outside. */
 PCV_CHECK int pcv_query_check(const struct pcv_model *m, const struct pcv_input *in,

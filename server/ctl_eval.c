@@ -37,6 +37,7 @@ struct eval {
     struct pcv_query *queries; /* [batch, ntasks] */
     float *logits[64];         /* by task: [batch, rows, width] */
     int64_t rows[64];
+    int32_t *points[64]; /* by task: output query rows that a tensor names, or NULL */
     float *encoded, *latents, *adapted;
     double *ms[STAGES]; /* [repeat] */
 };
@@ -146,7 +147,13 @@ static int take_results(struct eval *v, struct pcv_err *e)
             return no_memory(e);
     }
     for (int t = 0; t < info->ntasks; t++) {
-        v->rows[t] = pcv_query_rows_all(v->m, t, v->inputs[0]);
+        int n;
+        const int r = pcv_query_rows_from_tensors(v->m, t, v->tensors, v->ntensors, &v->points[t],
+                                                  &n, e);
+
+        if (r < 0)
+            return r;
+        v->rows[t] = v->points[t] ? n : pcv_query_rows_all(v->m, t, v->inputs[0]);
         v->logits[t] =
             calloc(batch * (size_t)v->rows[t] * (size_t)info->tasks[t].width, sizeof(float));
         if (!v->logits[t])
@@ -162,6 +169,8 @@ static int take_results(struct eval *v, struct pcv_err *e)
         for (int t = 0; t < info->ntasks; t++)
             it->queries[t] = (struct pcv_query){
                 .task = t,
+                .rows = v->points[t],
+                .nrows = (int)v->rows[t],
                 .logits = v->logits[t] + i * (size_t)v->rows[t] * (size_t)info->tasks[t].width,
             };
     }
@@ -245,10 +254,12 @@ static int write_results(struct eval *v, struct pcv_err *e)
 
         *o = (struct pcv_tensor){
             .name = s->name, .dtype = PCV_F32, .ndim = s->ndim, .data = v->logits[t]};
+        memcpy(o->shape, s->shape, sizeof(o->shape));
         o->shape[0] = v->batch;
-        if (s->ndim == 3)
+        if (s->ndim == 2 && s->shape[1] < 0) /* rows and their numbers in one dimension */
+            o->shape[1] = v->rows[t] * info->tasks[t].width;
+        else if (s->ndim == 3)
             o->shape[1] = v->rows[t];
-        o->shape[s->ndim - 1] = info->tasks[t].width;
     }
     if (v->o.stages) {
         const int64_t shape[3] = {v->batch, info->num_latents, info->d_latents};
@@ -315,6 +326,8 @@ static void release(struct eval *v)
         pcv_input_free(v->inputs[i]);
     for (int t = 0; t < 64; t++)
         free(v->logits[t]);
+    for (int t = 0; t < 64; t++)
+        free(v->points[t]);
     for (int s = 0; s < STAGES; s++)
         free(v->ms[s]);
     free(v->inputs);

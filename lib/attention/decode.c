@@ -1,174 +1,82 @@
+/* decode.c - one decoder, four kinds: sends each step to the file of its kind. */
 #include "lib/attention/decode.h"
 
+#include "lib/attention/decode_internal.h"
 #include "lib/kernel/gemm.h"
 
 #include <math.h>
 #include <string.h>
 
-struct scratch {
-    float *q, *query, *ctx, *out, *u, *agg, *scores, *logits, *tail;
-};
-
-static struct scratch carve(struct pcv_bump *b, const struct pcv_decoder *d)
-{
-    const struct pcv_layer_dims *l = &d->layer->d;
-    const size_t rows = PCV_DECODE_TILE;
-
-    return (struct scratch){
-        .q = pcv_take(b, rows * l->qk),
-        .query = pcv_take(b, rows * l->q_dim),
-        .ctx = pcv_take(b, rows * l->v),
-        .out = pcv_take(b, rows * l->q_dim),
-        .u = pcv_take(b, rows * l->kv_dim),
-        .agg = pcv_take(b, rows * l->kv_dim),
-        .scores = pcv_take(b, rows * d->latents),
-        .logits = pcv_take(b, rows * d->width),
-        .tail = pcv_take(b, pcv_layer_tail_need(l, PCV_DECODE_TILE)),
-    };
-}
-
-size_t pcv_decode_need(const struct pcv_decoder *d)
-{
-    struct pcv_bump count = {0};
-
-    carve(&count, d);
-    return count.used;
-}
-
-bool pcv_decode_absorbs(const struct pcv_decoder *d, int nrows)
-{
-    const struct pcv_layer_dims *l = &d->layer->d;
-    const double n = d->latents, c = l->kv_dim, wide = l->qk + l->v, rows = nrows;
-
-    return rows * (c * wide + 2 * l->heads * n * c) < n * c * wide + rows * n * wide;
-}
-
-void pcv_decode_prepare(const struct pcv_decoder *d, const struct pcv_kernels *k,
-                        const struct pcv_decode_job *job, int row0, int rows)
-{
-    const struct pcv_layer *l = d->layer;
-    const int c = l->d.kv_dim, qk = l->d.qk, v = l->d.v;
-    float *xn = job->xn + (size_t)row0 * c;
-
-    k->norm(xn, c, job->latents + (size_t)row0 * c, c, l->norm_kv.gamma, l->norm_kv.beta, rows, c,
-            l->eps);
-    if (job->absorbed)
-        return;
-    pcv_linear(k, rows, qk, c, xn, c, l->k.w, l->k.b, job->keys + (size_t)row0 * qk, qk, 0, 0);
-    pcv_linear(k, rows, v, c, xn, c, l->val.w, l->val.b, job->values + (size_t)row0 * v, v, 0, 0);
-}
-
-/* Copies the job's query rows, projected (for attention) and as they are (for the residual). */
-static void gather(const struct pcv_decoder *d, const struct pcv_decode_job *job, int row0,
-                   int rows, float *q, float *query)
-{
-    const struct pcv_layer_dims *l = &d->layer->d;
-
-    for (int i = 0; i < rows; i++) {
-        const int row = job->rows ? job->rows[row0 + i] : row0 + i;
-
-        memcpy(q + (size_t)i * l->qk, d->q + (size_t)row * l->qk, (size_t)l->qk * sizeof(float));
-        if (l->residual)
-            memcpy(query + (size_t)i * l->q_dim, d->query + (size_t)row * l->q_dim,
-                   (size_t)l->q_dim * sizeof(float));
-    }
-}
-
-static void attend_projected(const struct pcv_decoder *d, const struct pcv_kernels *k,
-                             const struct pcv_decode_job *job, int rows, const float *q, float *ctx,
-                             const struct scratch *sc)
+struct pcv_attend pcv_decode_attend(const struct pcv_decoder *d, const float *keys,
+                                    const float *values)
 {
     const struct pcv_layer_dims *l = &d->layer->d;
     const int dk = l->qk / l->heads, dv = l->v / l->heads;
-    const struct pcv_attend a = {
+
+    return (struct pcv_attend){
         .heads = l->heads,
         .dk = dk,
         .dv = dv,
         .nkv = d->latents,
-        .keys = job->keys,
-        .values = job->values,
+        .keys = keys,
+        .values = values,
         .ldk = l->qk,
         .ldv = l->v,
         .key_step = dk,
         .value_step = dv,
         .scale = 1.0f / sqrtf((float)dk),
     };
-
-    pcv_attend_rows(&a, k, rows, q, l->qk, ctx, l->v, sc->scores);
 }
 
-/* q.(Wk x + bk) = (Wk^T q).x + a term equal for all latents; sum p (Wv x + bv) = Wv sum p x + bv.
- */
-static void attend_absorbed(const struct pcv_decoder *d, const struct pcv_kernels *k,
-                            const struct pcv_decode_job *job, int rows, const float *q, float *ctx,
-                            const struct scratch *sc)
+void pcv_decode_head(const struct pcv_decoder *d, const struct pcv_kernels *k, int rows,
+                     const float *x, float *out, int stable)
 {
-    const struct pcv_layer *l = d->layer;
-    const int c = l->d.kv_dim, dk = l->d.qk / l->d.heads, dv = l->d.v / l->d.heads;
-    const struct pcv_attend a = {
-        .heads = 1,
-        .dk = c,
-        .dv = c,
-        .nkv = d->latents,
-        .keys = job->xn,
-        .values = job->xn,
-        .ldk = c,
-        .ldv = c,
-        .scale = 1.0f / sqrtf((float)dk),
-    };
+    const int n = d->layer->d.q_dim;
 
-    for (int h = 0; h < l->d.heads; h++) {
-        pcv_gemm_nn(rows, c, dk, q + (size_t)h * dk, l->d.qk, l->k.w + (size_t)h * dk * c, c, sc->u,
-                    c, 0);
-        pcv_attend_rows(&a, k, rows, sc->u, c, sc->agg, c, sc->scores);
-        pcv_linear(k, rows, dv, c, sc->agg, c, l->val.w + (size_t)h * dv * c,
-                   l->val.b ? l->val.b + h * dv : NULL, ctx + (size_t)h * dv, l->d.v, 0, 0);
-    }
-}
-
-static void attend(const struct pcv_decoder *d, const struct pcv_kernels *k,
-                   const struct pcv_decode_job *job, int rows, const float *q, float *ctx,
-                   const struct scratch *sc)
-{
-    if (job->absorbed)
-        attend_absorbed(d, k, job, rows, q, ctx, sc);
+    if (d->head.w)
+        pcv_linear(k, rows, d->width, n, x, n, d->head.w, d->head.b, out, d->width, 0, stable);
     else
-        attend_projected(d, k, job, rows, q, ctx, sc);
+        memcpy(out, x, (size_t)rows * n * sizeof(float));
+}
+
+size_t pcv_decode_need(const struct pcv_decoder *d, int block)
+{
+    switch (d->kind) {
+    case PCV_DECODE_LEARNED: return pcv_decode_learned_need(d);
+    case PCV_DECODE_TOKENS: return pcv_decode_tokens_need(d, block);
+    case PCV_DECODE_POOL: return (size_t)d->d_latents;
+    case PCV_DECODE_LATENTS: break;
+    }
+    return 0;
+}
+
+size_t pcv_decode_item_need(const struct pcv_decoder *d)
+{
+    switch (d->kind) {
+    case PCV_DECODE_LEARNED: return pcv_decode_learned_item_need(d);
+    case PCV_DECODE_TOKENS: return pcv_decode_tokens_item_need(d);
+    case PCV_DECODE_POOL:
+    case PCV_DECODE_LATENTS: break;
+    }
+    return 0;
+}
+
+void pcv_decode_prepare(const struct pcv_decoder *d, const struct pcv_kernels *k,
+                        const struct pcv_decode_job *job, int row0, int rows, float *scratch)
+{
+    if (d->kind == PCV_DECODE_LEARNED)
+        pcv_decode_learned_prepare(d, k, job, row0, rows);
+    else if (d->kind == PCV_DECODE_TOKENS)
+        pcv_decode_tokens_prepare(d, k, job, row0, rows, scratch);
 }
 
 void pcv_decode_tile(const struct pcv_decoder *d, const struct pcv_kernels *k,
                      const struct pcv_decode_job *job, int row0, int rows, float *scratch)
 {
-    struct pcv_bump bump = {.base = scratch};
-    const struct scratch sc = carve(&bump, d);
-    const int n = d->layer->d.q_dim;
-
-    gather(d, job, row0, rows, sc.q, sc.query);
-    attend(d, k, job, rows, sc.q, sc.ctx, &sc);
-    pcv_layer_tail(d->layer, k, rows, sc.ctx, sc.query, sc.out, 0, sc.tail);
-    pcv_linear(k, rows, d->width, n, sc.out, n, d->head.w, d->head.b,
-               job->logits + (size_t)row0 * d->width, d->width, 0, 0);
-}
-
-void pcv_decode_pack(const struct pcv_decoder *d, const struct pcv_kernels *k,
-                     const struct pcv_decode_job *const *jobs, int njobs, float *scratch)
-{
-    struct pcv_bump bump = {.base = scratch};
-    const struct scratch sc = carve(&bump, d);
-    const struct pcv_layer_dims *l = &d->layer->d;
-    int rows = 0;
-
-    for (int i = 0; i < njobs; i++) {
-        float *q = sc.q + (size_t)rows * l->qk;
-
-        gather(d, jobs[i], 0, jobs[i]->nrows, q, sc.query + (size_t)rows * l->q_dim);
-        attend(d, k, jobs[i], jobs[i]->nrows, q, sc.ctx + (size_t)rows * l->v, &sc);
-        rows += jobs[i]->nrows;
+    switch (d->kind) {
+    case PCV_DECODE_LEARNED: pcv_decode_learned_tile(d, k, job, row0, rows, scratch); break;
+    case PCV_DECODE_TOKENS: pcv_decode_tokens_tile(d, k, job, row0, rows, scratch); break;
+    case PCV_DECODE_POOL: pcv_decode_pool_tile(d, k, job, scratch); break;
+    case PCV_DECODE_LATENTS: pcv_decode_latents_tile(d, job, row0, rows); break;
     }
-    pcv_layer_tail(d->layer, k, rows, sc.ctx, sc.query, sc.out, 1, sc.tail);
-    pcv_linear(k, rows, d->width, l->q_dim, sc.out, l->q_dim, d->head.w, d->head.b, sc.logits,
-               d->width, 0, 1);
-    for (int i = 0, at = 0; i < njobs; at += jobs[i]->nrows, i++)
-        memcpy(jobs[i]->logits, sc.logits + (size_t)at * d->width,
-               (size_t)jobs[i]->nrows * d->width * sizeof(float));
 }

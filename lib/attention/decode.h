@@ -1,29 +1,40 @@
 /* decode.h - output queries read latents: the decoder's cross-attention and the task's head.
  *
- * Only the rows that were asked for are computed. Two ways, chosen by how many rows an item asks
- * for (pcv_decode_absorbs counts the multiply-adds of both):
+ * Only the rows that were asked for are computed, in tiles that go through attention, out
+ * projection, MLP and head without leaving the cache.
  *
- *   projected  keys and values of all latents, once per item; every row reads them
- *   absorbed   few rows: key weights go into the queries (Wk_h^T q_h), the normalised latents
- *              themselves are keys and values of every head, Wv follows after the sum
- *
- * Rows go in tiles through attention, out projection, MLP and head without leaving the cache. Jobs
- * with few rows, of many clients, share a tile and its matrix products. */
+ *   learned  queries are rows of a table, projected when the model opens (decode_learned.c). Two
+ * ways, by how many rows an item asks for (pcv_decode_absorbs counts both): keys and values of all
+ *            latents once per item; or, for few rows, key weights absorbed into the queries, the
+ *            normalised latents themselves being keys and values of every head.
+ *   tokens   queries are a factored token array: positions of pixels, the input's own tokens,
+ * vectors of the caller (decode_tokens.c). Query weights are absorbed into the keys, and position
+ * tables meet them once per item. pool     mean of the latents, LayerNorm, head (decode_pool.c)
+ *   latents  the latents themselves (decode_pool.c) */
 #ifndef PCV_ATTENTION_DECODE_H
 #define PCV_ATTENTION_DECODE_H
 
 #include "lib/attention/layer.h"
+#include "lib/attention/tokens.h"
 #include "lib/base/bump.h"
 
-#include <stdint.h>
+enum pcv_decode_kind {
+    PCV_DECODE_LEARNED,
+    PCV_DECODE_TOKENS,
+    PCV_DECODE_POOL,
+    PCV_DECODE_LATENTS,
+};
 
 struct pcv_decoder {
-    const struct pcv_layer *layer;
-    int latents;
-    int rows;               /* output queries it knows */
-    const float *query;     /* [rows, q_dim] */
-    const float *q;         /* [rows, qk] LN_q and projection applied */
-    struct pcv_affine head; /* [width, q_dim]; bias may be NULL */
+    enum pcv_decode_kind kind;
+    const struct pcv_layer *layer; /* learned, tokens */
+    struct pcv_norm norm;          /* pool */
+    int latents, d_latents;
+    int rows;               /* output queries it knows, or the most a caller may give */
+    const float *query;     /* learned: [rows, q_dim] */
+    const float *q;         /* learned: [rows, qk] LN_q and projection applied */
+    int table_rows;         /* tokens: rows of all tables of the query array, at most */
+    struct pcv_affine head; /* [width, q_dim]; w NULL: none; b may be NULL */
     int width;
 };
 
@@ -34,11 +45,12 @@ enum {
 
 /* One item's questions to one decoder. */
 struct pcv_decode_job {
-    const float *latents; /* [latents, kv_dim] */
-    float *xn;            /* [latents, kv_dim] scratch of the item: normalised latents */
-    float *keys, *values; /* [latents, qk], [latents, v]: filled unless absorbed */
-    bool absorbed;
-    const int32_t *rows; /* NULL: 0, 1, ... */
+    const float *latents; /* [latents, d_latents] */
+    float *item_scratch;  /* [pcv_decode_item_need]: what pcv_decode_prepare makes of them */
+    bool absorbed;        /* learned: keys and values are not projected */
+    bool plain;           /* computed as the formula says: the specification */
+    const struct pcv_tokens *queries; /* tokens: one segment */
+    const int32_t *rows;              /* NULL: 0, 1, ... */
     int nrows;
     float *logits; /* [nrows, width] */
     int item;      /* the caller's: whose job it is */
@@ -46,12 +58,20 @@ struct pcv_decode_job {
 
 bool pcv_decode_absorbs(const struct pcv_decoder *d, int nrows);
 
-/* Floats of thread scratch. */
-size_t pcv_decode_need(const struct pcv_decoder *d);
+/* Whether jobs of few rows may share a tile (learned queries). */
+static inline bool pcv_decode_packs(const struct pcv_decoder *d, const struct pcv_decode_job *job)
+{
+    return d->kind == PCV_DECODE_LEARNED && job->nrows <= PCV_DECODE_FEW && !job->plain;
+}
 
-/* Normalised latents, and keys and values, of latent rows [row0, row0 + rows). */
+/* Floats of scratch of a thread, for latents by blocks of `block`, and of an item. */
+size_t pcv_decode_need(const struct pcv_decoder *d, int block);
+size_t pcv_decode_item_need(const struct pcv_decoder *d);
+
+/* Normalised latents, keys, values and what follows from them, of latent rows [row0, row0 + rows).
+ */
 void pcv_decode_prepare(const struct pcv_decoder *d, const struct pcv_kernels *k,
-                        const struct pcv_decode_job *job, int row0, int rows);
+                        const struct pcv_decode_job *job, int row0, int rows, float *scratch);
 
 /* Rows [row0, row0 + rows) of one job, rows <= PCV_DECODE_TILE. */
 void pcv_decode_tile(const struct pcv_decoder *d, const struct pcv_kernels *k,

@@ -24,8 +24,9 @@ struct pcv_encoder {
     const struct pcv_layer *layer;
     enum pcv_encode_mode mode;
     int num_latents;
-    int channels;   /* C of the tokens */
-    const float *q; /* [num_latents, qk] projected queries of the learned latents */
+    int channels; /* C of the tokens */
+    /* Of the learned latents, when this is the first step; later queries come from the pass. */
+    const float *q; /* [num_latents, qk] projected queries */
     const float *u; /* factored: [heads, num_latents, C] */
 
     /* tables: by pcv_group.constant */
@@ -37,35 +38,43 @@ struct pcv_encoder {
     const float *value_sum, *value_bias; /* [v] likewise */
 };
 
-/* u[h] = gamma (Wk_h^T q_h) / sqrt(qk / heads) for `rows` queries q [rows, qk]; u [heads, rows, C].
- */
-void pcv_encode_absorb(const struct pcv_layer *l, const float *q, int rows, float *u);
+/* u_h = gamma (Wk_h^T q_h) / sqrt(qk / heads) for `rows` queries q [rows, qk]: [rows, C] for each
+ * head, at u + h * head_step. */
+void pcv_encode_absorb(const struct pcv_layer *l, const float *q, int rows, float *u,
+                       size_t head_step);
 
 enum {
     PCV_ENCODE_BLOCK = 32,  /* queries that pass over the tokens together */
     PCV_ENCODE_TILE = 1024, /* tokens that they see at a time */
 };
 
-/* A table with more rows than a tile, one per token, saves nothing by lookup: it goes through
- * matrix products tile by tile. */
-static inline bool pcv_encode_direct(const struct pcv_group *g)
+/* A table with more rows than a tile, one per token of the segment, saves nothing by lookup: it
+ * goes through matrix products tile by tile. */
+static inline bool pcv_encode_direct(const struct pcv_group *g, int64_t tokens)
 {
     return g->kind == PCV_GROUP_TABLE && !g->ids && g->div == 1 && g->rows > PCV_ENCODE_TILE &&
-           g->constant >= 0;
+           g->rows >= tokens;
 }
 
-/* Head h, queries [row0, row0 + rows), rows <= PCV_ENCODE_BLOCK, of one input. table_rows bounds
- * the rows of all small tables of a segment together. Where groups overlap, their channels add up
- * to at most 2 C, those of content and direct tables to at most C: scratch is no longer. */
+/* Content so wide that products with it are worth a matrix product per tile. */
+static inline bool pcv_encode_wide(const struct pcv_group *g)
+{
+    return g->kind == PCV_GROUP_DENSE && g->raw > 8;
+}
+
+/* Head h, queries [row0, row0 + rows), rows <= PCV_ENCODE_BLOCK, with their u [rows, C].
+ * table_rows bounds the rows of all small tables of a segment together. */
 size_t pcv_encode_factored_need(const struct pcv_encoder *enc, int table_rows);
 void pcv_encode_factored(const struct pcv_encoder *enc, const struct pcv_kernels *k,
-                         const struct pcv_tokens *t, int head, int row0, int rows, float *ctx,
-                         float *scratch);
+                         const struct pcv_tokens *t, const float *u, int head, int row0, int rows,
+                         float *ctx, float *scratch);
 
-/* Head h, all queries. Every group of t must be a constant table (groups with constant >= 0). */
+/* Head h, all queries q [num_latents, qk]. Every group of t must be a constant table (groups with
+ * constant >= 0). */
 size_t pcv_encode_tables_need(const struct pcv_encoder *enc);
 void pcv_encode_tables(const struct pcv_encoder *enc, const struct pcv_kernels *k,
-                       const struct pcv_tokens *t, int head, float *ctx, float *scratch);
+                       const struct pcv_tokens *t, const float *q, int head, float *ctx,
+                       float *scratch);
 
 /* Dense. Rows [m0, m0 + rows) of the token array become keys [M, qk] and values [M, v]; x [rows, C]
  * is scratch. Then queries [row0, row0 + rows) of q [num_latents, qk] attend, scores [rows, M]

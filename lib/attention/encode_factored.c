@@ -42,9 +42,8 @@ struct pass {
     int rows; /* queries */
     int ngroups;
     struct group_state group[PCV_MAX_GROUPS];
-    struct group_state *inner;   /* the table that advances with every token, or NULL */
-    struct group_state *content; /* the content that runs carry, or NULL */
-    bool prepared;               /* score rows already hold something before the runs */
+    struct group_state *inner; /* the table that advances with every token, or NULL */
+    bool prepared;             /* score rows already hold something before the runs */
     float base[PCV_ENCODE_BLOCK], usum[PCV_ENCODE_BLOCK];
     float *max, *e, *b, *bmu; /* [block] running values; max and e span all segments */
     float *s_tile;            /* [block, TILE] */
@@ -81,13 +80,14 @@ size_t pcv_encode_factored_need(const struct pcv_encoder *enc, int table_rows)
     return count.used;
 }
 
-void pcv_encode_absorb(const struct pcv_layer *l, const float *q, int rows, float *u)
+void pcv_encode_absorb(const struct pcv_layer *l, const float *q, int rows, float *u,
+                       size_t head_step)
 {
     const int dk = l->d.qk / l->d.heads, channels = l->d.kv_dim;
     const float scale = 1.0f / sqrtf((float)dk);
 
     for (int h = 0; h < l->d.heads; h++) {
-        float *of = u + (size_t)h * rows * channels;
+        float *of = u + (size_t)h * head_step;
 
         pcv_gemm_nn(rows, channels, dk, q + (size_t)h * dk, l->d.qk,
                     l->k.w + (size_t)h * dk * channels, channels, of, channels, 0);
@@ -136,7 +136,7 @@ static void start_segment(struct pass *p, const struct scratch *sc, int channels
 {
     float *u = sc->u_own, *tables = sc->tables;
 
-    p->inner = p->content = NULL;
+    p->inner = NULL;
     p->prepared = false;
     p->ngroups = p->s->ngroups;
     for (int i = 0; i < p->rows; i++) {
@@ -149,12 +149,9 @@ static void start_segment(struct pass *p, const struct scratch *sc, int channels
         struct group_state *st = &p->group[i];
         const int block = PCV_ENCODE_BLOCK;
 
-        *st = (struct group_state){.g = g, .direct = pcv_encode_direct(g), .u = u};
+        *st = (struct group_state){.g = g, .direct = pcv_encode_direct(g, p->s->tokens), .u = u};
         u += pcv_pad_floats((size_t)block * g->n);
-        st->width = g->kind == PCV_GROUP_CONST   ? 0
-                    : g->kind == PCV_GROUP_DENSE ? g->raw
-                    : st->direct                 ? g->n
-                                                 : g->rows;
+        st->width = g->kind == PCV_GROUP_DENSE ? g->raw : st->direct ? g->n : g->rows;
         if (g->kind == PCV_GROUP_TABLE && !st->direct) {
             st->scores = tables;
             st->sum = tables + pcv_pad_floats((size_t)block * g->rows);
@@ -166,7 +163,7 @@ static void start_segment(struct pass *p, const struct scratch *sc, int channels
         } else {
             st->sum = u;
             u += pcv_pad_floats((size_t)block * st->width);
-            p->prepared |= st->direct;
+            p->prepared |= st->direct || pcv_encode_wide(g);
         }
         if (g->kind == PCV_GROUP_CONST) {
             for (int r = 0; r < p->rows; r++) {
@@ -176,15 +173,10 @@ static void start_segment(struct pass *p, const struct scratch *sc, int channels
             continue;
         }
         memset(st->sum, 0, (size_t)block * st->width * sizeof(float));
-        if (g->kind == PCV_GROUP_TABLE) {
-            start_table(p, st, sc->u_all, channels);
-            continue;
-        }
-        start_dense(p, st, sc->u_all, channels, sc->own);
-        if (p->content)
-            p->prepared = true;
+        if (g->kind == PCV_GROUP_DENSE)
+            start_dense(p, st, sc->u_all, channels, sc->own);
         else
-            p->content = st;
+            start_table(p, st, sc->u_all, channels);
     }
 }
 
@@ -203,7 +195,7 @@ static bool is_outer(const struct pass *p, const struct group_state *st)
     return st->g->kind == PCV_GROUP_TABLE && !st->direct && st != p->inner && !is_gathered(p, st);
 }
 
-/* What the runs do not compute: direct products, gathered tables, a second content. */
+/* What the runs do not compute: direct products and gathered tables. */
 static void prepare_tile(struct pass *p, int64_t m0, int n)
 {
     memset(p->s_tile, 0, (size_t)PCV_ENCODE_BLOCK * TILE * sizeof(float));
@@ -214,16 +206,14 @@ static void prepare_tile(struct pass *p, int64_t m0, int n)
         if (st->direct) {
             pcv_gemm_nt(p->rows, n, g->n, st->u, g->n, g->table + (size_t)m0 * g->n, g->n,
                         p->s_tile, TILE, 1);
+        } else if (pcv_encode_wide(g)) {
+            pcv_gemm_nn(p->rows, n, g->raw, st->u, g->raw, g->planes + m0, (int)p->s->tokens,
+                        p->s_tile, TILE, 1);
         } else if (is_gathered(p, st)) {
             for (int i = 0; i < p->rows; i++)
                 for (int m = 0; m < n; m++)
                     p->s_tile[(size_t)i * TILE + m] +=
                         st->scores[(size_t)i * g->rows + pcv_group_row(g, m0 + m)];
-        } else if (g->kind == PCV_GROUP_DENSE && st != p->content) {
-            for (int i = 0; i < p->rows; i++)
-                for (int c = 0; c < g->raw; c++)
-                    p->k->axpy(p->s_tile + (size_t)i * TILE, st->u[(size_t)i * g->raw + c],
-                               g->planes + c * p->s->tokens + m0, n);
         }
     }
 }
@@ -262,7 +252,7 @@ static struct pcv_run make_run(const struct pass *p, int i, int64_t m, int64_t e
             run.tab = st->scores + (size_t)i * g->rows + m % g->rows;
         } else if (is_outer(p, st)) {
             run.base += st->scores[(size_t)i * g->rows + pcv_group_row(g, m)];
-        } else if (st == p->content) {
+        } else if (g->kind == PCV_GROUP_DENSE && !pcv_encode_wide(g)) {
             run.planes = g->planes + m;
             run.stride = (size_t)p->s->tokens;
             run.channels = g->raw;
@@ -317,9 +307,9 @@ static void weigh(struct pass *p, int i, int64_t m0, int64_t m1)
             else if (is_gathered(p, st))
                 for (int x = 0; x < run.n; x++)
                     sum[pcv_group_row(st->g, m + x)] += at[x];
-            else if (st->g->kind == PCV_GROUP_DENSE)
+            else if (st->g->kind == PCV_GROUP_DENSE && !pcv_encode_wide(st->g))
                 for (int c = 0; c < st->g->raw; c++)
-                    sum[c] += p->k->dot(at, st->g->planes + c * p->s->tokens + m, run.n);
+                    sum[c] += p->k->dot(at, run.planes + (size_t)c * run.stride, run.n);
         }
     }
 }
@@ -350,6 +340,9 @@ static void pass_tile(struct pass *p, int64_t m0, int64_t m1)
         if (st->direct)
             pcv_gemm_nn(p->rows, st->g->n, (int)(m1 - m0), p->s_tile, TILE,
                         st->g->table + (size_t)m0 * st->g->n, st->g->n, st->sum, st->g->n, 1);
+        else if (pcv_encode_wide(st->g))
+            pcv_gemm_nt(p->rows, st->g->raw, (int)(m1 - m0), p->s_tile, TILE, st->g->planes + m0,
+                        (int)p->s->tokens, st->sum, st->g->raw, 1);
     }
 }
 
@@ -401,7 +394,7 @@ static int small_table_rows(const struct pcv_tokens *t)
         int n = 0;
 
         for (int j = 0; j < s->ngroups; j++)
-            if (s->group[j].kind == PCV_GROUP_TABLE && !pcv_encode_direct(&s->group[j]))
+            if (s->group[j].kind == PCV_GROUP_TABLE && !pcv_encode_direct(&s->group[j], s->tokens))
                 n += s->group[j].rows;
         if (n > most)
             most = n;
@@ -410,8 +403,8 @@ static int small_table_rows(const struct pcv_tokens *t)
 }
 
 void pcv_encode_factored(const struct pcv_encoder *enc, const struct pcv_kernels *k,
-                         const struct pcv_tokens *t, int head, int row0, int rows, float *ctx,
-                         float *scratch)
+                         const struct pcv_tokens *t, const float *u, int head, int row0, int rows,
+                         float *ctx, float *scratch)
 {
     const struct pcv_layer *l = enc->layer;
     const int channels = enc->channels, dv = l->d.v / l->d.heads;
@@ -429,8 +422,7 @@ void pcv_encode_factored(const struct pcv_encoder *enc, const struct pcv_kernels
         p.e[i] = 0;
     }
     memset(p.agg, 0, (size_t)rows * channels * sizeof(float));
-    memcpy(sc.u_all, enc->u + ((size_t)head * enc->num_latents + row0) * channels,
-           (size_t)rows * channels * sizeof(float));
+    memcpy(sc.u_all, u, (size_t)rows * channels * sizeof(float));
     for (int i = 0; i < t->nsegments; i++) {
         p.s = &t->segment[i];
         start_segment(&p, &sc, channels);
@@ -445,5 +437,6 @@ void pcv_encode_factored(const struct pcv_encoder *enc, const struct pcv_kernels
             x[c] = x[c] / p.e[i] * l->norm_kv.gamma[c] + l->norm_kv.beta[c];
     }
     pcv_linear(k, rows, dv, channels, p.agg, channels, l->val.w + (size_t)head * dv * channels,
-               l->val.b + head * dv, ctx + (size_t)row0 * l->d.v + head * dv, l->d.v, 0, 0);
+               l->val.b ? l->val.b + head * dv : NULL, ctx + (size_t)row0 * l->d.v + head * dv,
+               l->d.v, 0, 0);
 }

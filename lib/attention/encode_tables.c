@@ -86,7 +86,8 @@ static void online(const struct pcv_kernels *k, float *s, int n, float scale, fl
 }
 
 void pcv_encode_tables(const struct pcv_encoder *enc, const struct pcv_kernels *k,
-                       const struct pcv_tokens *t, int head, float *ctx, float *scratch)
+                       const struct pcv_tokens *t, const float *q, int head, float *ctx,
+                       float *scratch)
 {
     const struct pcv_layer_dims *d = &enc->layer->d;
     const int dk = d->qk / d->heads, dv = d->v / d->heads, latents = enc->num_latents;
@@ -111,8 +112,8 @@ void pcv_encode_tables(const struct pcv_encoder *enc, const struct pcv_kernels *
             for (int i0 = 0; i0 < latents; i0 += QUERIES) {
                 const int rows = latents - i0 < QUERIES ? latents - i0 : QUERIES;
 
-                pcv_gemm_nt(rows, n, dk, enc->q + (size_t)i0 * d->qk + head * dk, d->qk, sc.keys,
-                            dk, sc.scores, n, 0);
+                pcv_gemm_nt(rows, n, dk, q + (size_t)i0 * d->qk + head * dk, d->qk, sc.keys, dk,
+                            sc.scores, n, 0);
                 for (int i = 0; i < rows; i++)
                     online(k, sc.scores + (size_t)i * n, n, scale, &sc.max[i0 + i], &sc.sum[i0 + i],
                            ctx + (size_t)(i0 + i) * d->v, dv);

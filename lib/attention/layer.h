@@ -18,13 +18,14 @@ struct pcv_layer_dims {
     int heads;
     int q_dim, kv_dim; /* channels of x and of y */
     int qk, v;         /* channels of queries and keys, of values: all heads together */
-    int hidden;        /* of the MLP */
+    int hidden;        /* of the MLP; 0 = there is none */
     bool residual;     /* x + attention, or attention alone */
     bool cross;        /* y is not x: LN_kv is a norm of its own */
+    bool gated;        /* GEGLU: W1 gives values and gates, [2 hidden], values first */
 };
 
 struct pcv_affine {
-    const float *w, *b; /* [out, in], [out] */
+    const float *w, *b; /* [out, in], [out]; b NULL: no bias */
 };
 
 struct pcv_norm {
@@ -42,7 +43,7 @@ struct pcv_layer {
 /* Floats of scratch pcv_layer_tail needs for up to `rows` rows. */
 static inline size_t pcv_layer_tail_need(const struct pcv_layer_dims *d, int rows)
 {
-    return (size_t)rows * (size_t)(d->q_dim + d->hidden);
+    return (size_t)rows * (size_t)(d->q_dim + (d->gated ? 2 : 1) * d->hidden);
 }
 
 /* What follows attention: out[rows, q_dim] = [x +] ctx W_out^T + b, then the MLP with its residual.
@@ -50,6 +51,10 @@ static inline size_t pcv_layer_tail_need(const struct pcv_layer_dims *d, int row
  * row-stable kernels. Any thread; scratch is the caller's. */
 void pcv_layer_tail(const struct pcv_layer *l, const struct pcv_kernels *k, int rows,
                     const float *ctx, const float *x, float *out, int stable, float *scratch);
+
+/* The MLP alone, on x in place. */
+void pcv_layer_mlp(const struct pcv_layer *l, const struct pcv_kernels *k, int rows, float *x,
+                   int stable, float *scratch);
 
 /* One block of query rows against keys that all heads' rows are compared with:
  *     ctx = softmax(q k^T / sqrt(qk/heads)) v   for each head

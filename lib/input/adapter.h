@@ -1,17 +1,24 @@
 /* adapter.h - what a model takes in: one adapter per input, filled by a layout, immutable
  * afterwards.
  *
- * Arrays are views into the weights, or owned by the blueprint. */
+ * Arrays are views into the weights, or owned by the blueprint. Every adapter makes one segment of
+ * the token array; a model with several inputs attends to their segments one after another. */
 #ifndef PCV_INPUT_ADAPTER_H
 #define PCV_INPUT_ADAPTER_H
 
 #include "lib/input/image.h"
 #include "lib/perceiver.h"
 
-/* Largest side of a grid of pixels, and most pixels. */
-enum { PCV_MAX_AXIS = 8192, PCV_MAX_PIXELS = 16 << 20 };
+/* Largest side of a grid with several axes, and most tokens of any. */
+enum { PCV_MAX_AXIS = 8192, PCV_MAX_PIXELS = 16 << 20, PCV_MAX_AXES = 3 };
 
-enum pcv_position { PCV_POSITION_FOURIER, PCV_POSITION_LEARNED };
+enum pcv_position { PCV_POSITION_NONE, PCV_POSITION_FOURIER, PCV_POSITION_LEARNED };
+
+/* Where a Fourier feature of an axis stands in the token. */
+enum pcv_fourier_order {
+    PCV_FOURIER_BY_KIND, /* all positions, all sines, all cosines, axis by axis (DeepMind, HF) */
+    PCV_FOURIER_BY_AXIS, /* each axis: sines, cosines, position (lucidrains) */
+};
 
 /* Text: byte embedding + learned position, both [rows, channels]. */
 struct pcv_text_adapter {
@@ -20,28 +27,53 @@ struct pcv_text_adapter {
     const float *positions; /* [max_positions, channels] */
 };
 
-/* Image: content (raw, or lifted by a 1x1 convolution) and then position, concatenated. */
-struct pcv_image_adapter {
-    int raw;                       /* channels of a pixel */
-    int content;                   /* channels after the lift; raw without one */
-    const float *lift, *lift_bias; /* [content, raw], [content]; NULL: none */
+/* Convolutional stem: 7x7 stride 2, batch norm folded in, ReLU, 3x3 max pooling stride 2. */
+struct pcv_conv_stem {
+    const float *weight; /* [out, 3 x 7 x 7], rows (channel, y, x); NULL: no stem */
+    const float *bias;   /* [out] */
+    int out;
+    bool same; /* padding: TensorFlow's SAME (2 before, 3 after; pool 0, 1), or 3/3 and none */
+};
+
+/* Numbers on a grid of 1 to 3 axes: content, then position channels, then padding. */
+struct pcv_grid_adapter {
+    int axes;
+    int raw;                             /* content numbers of a token, as they are stored */
+    int content;                         /* channels they fill; raw without a lift */
+    const float *lift, *lift_bias;       /* [content, raw], [content]; NULL: none */
+    const float *project, *project_bias; /* [raw, before], applied when the input is made; NULL */
+    int before;
+    int patch[PCV_MAX_AXES]; /* tensor elements that make a token along each axis */
+    struct pcv_conv_stem stem;
     enum pcv_position position;
-    int bands, max_resolution[2]; /* Fourier: of rows and columns */
-    int height, width;            /* learned: the only grid it knows; Fourier: the usual one */
+    enum pcv_fourier_order order;
+    int bands;
+    float max_resolution[PCV_MAX_AXES]; /* Fourier: frequencies go from 1 to half of it */
+    bool coordinates;       /* Fourier features of the content itself, which is coordinates */
+    bool fixed;             /* size is the only one; otherwise the usual one */
+    int size[PCV_MAX_AXES]; /* in tokens */
+    const float *axis_table[PCV_MAX_AXES]; /* fixed Fourier: [size, 1 + 2 bands] */
     int position_channels;
-    const float *positions;     /* learned: [height x width, position_channels] (projected) */
+    const float *positions; /* learned: [tokens, position_channels] (projected) */
+    const float *pad;       /* [npad] the same for all tokens */
+    int npad;
     struct pcv_image_prep prep; /* for pictures */
 };
 
 struct pcv_adapter {
     const char *name; /* static: "text" */
     enum pcv_input_kind kind;
-    int channels;
-    struct pcv_text_adapter text;
-    struct pcv_image_adapter image;
+    int channels;                        /* of a token, padding included */
+    struct pcv_tensor_spec tensor, mask; /* mask.name NULL: none */
+    struct pcv_text_adapter text;        /* PCV_INPUT_TEXT */
+    struct pcv_grid_adapter grid;        /* every other kind but labels */
+    const float *token;                  /* PCV_INPUT_LABEL: [channels], the mask token */
 };
 
 /* Rows of all tables of a token of this adapter that are looked up, at most. */
 int pcv_adapter_table_rows(const struct pcv_adapter *a);
+
+/* Tokens of a full-size, or usual, input. */
+int64_t pcv_adapter_tokens(const struct pcv_adapter *a);
 
 #endif

@@ -7,7 +7,10 @@
 #ifndef PCV_INPUT_FOURIER_H
 #define PCV_INPUT_FOURIER_H
 
-void pcv_fourier_axis(float *table, int size, int bands, int max_resolution);
+void pcv_fourier_axis(float *table, int size, int bands, float max_resolution);
+
+/* One row, for any position: [1 + 2 bands]. */
+void pcv_fourier_features(float *row, float pos, int bands, float max_resolution);
 
 /* torch.linspace(start, end, steps)[i] in f32. */
 float pcv_linspace(float start, float end, int steps, int i);

@@ -17,19 +17,28 @@ void *pcv_input_take(struct pcv_input *in, size_t count, size_t size)
     return p;
 }
 
-int pcv_input_finish(struct pcv_input *in, struct pcv_err *e)
+struct pcv_segment *pcv_input_segment(struct pcv_tokens *t, int channels, int64_t tokens)
 {
-    for (int i = 0; i < in->tokens.nsegments; i++) {
-        struct pcv_segment *s = &in->tokens.segment[i];
+    struct pcv_segment *s = &t->segment[t->nsegments++];
+
+    t->channels = channels;
+    *s = (struct pcv_segment){.tokens = tokens};
+    return s;
+}
+
+int pcv_input_finish(struct pcv_input *in, struct pcv_tokens *t, struct pcv_err *e)
+{
+    for (int i = 0; i < t->nsegments; i++) {
+        struct pcv_segment *s = &t->segment[i];
         float *mean = pcv_input_take(in, (size_t)s->tokens, sizeof(float));
         float *r = pcv_input_take(in, (size_t)s->tokens, sizeof(float));
-        void *work = pcv_alloc(pcv_segment_stats_need(s, in->tokens.channels), 1);
+        void *work = pcv_alloc(pcv_segment_stats_need(s, t->channels), 1);
 
         if (!mean || !r || !work) {
             pcv_free(work);
             return pcv_fail(e, PCV_ENOMEM, "no memory for %lld tokens", (long long)s->tokens);
         }
-        pcv_segment_stats(s, in->tokens.channels, 1e-5f, mean, r, work);
+        pcv_segment_stats(s, t->channels, 1e-5f, mean, r, work);
         s->mean = mean;
         s->r = r;
         pcv_free(work);
@@ -69,11 +78,29 @@ int pcv_input_dense(const struct pcv_input *in, float *out, struct pcv_err *e)
 
 int pcv_adapter_table_rows(const struct pcv_adapter *a)
 {
+    const struct pcv_grid_adapter *g = &a->grid;
+    int rows = 0;
+
     if (a->kind == PCV_INPUT_TEXT)
         return a->text.vocab + a->text.max_positions;
-    if (a->image.position == PCV_POSITION_FOURIER)
-        return 2 * PCV_MAX_AXIS;
-    return a->image.height * a->image.width <= PCV_ENCODE_TILE ? PCV_ENCODE_TILE : 0;
+    if (a->kind == PCV_INPUT_LABEL || g->position == PCV_POSITION_NONE)
+        return 0;
+    if (g->position == PCV_POSITION_LEARNED || g->axes == 1)
+        return PCV_ENCODE_TILE; /* with more rows it goes through products instead */
+    for (int i = 0; i < g->axes; i++)
+        rows += g->fixed ? g->size[i] : PCV_MAX_AXIS;
+    return rows;
+}
+
+int64_t pcv_adapter_tokens(const struct pcv_adapter *a)
+{
+    int64_t n = 1;
+
+    if (a->kind == PCV_INPUT_TEXT)
+        return a->text.max_positions;
+    for (int i = 0; a->kind != PCV_INPUT_LABEL && i < a->grid.axes; i++)
+        n *= a->grid.size[i];
+    return n;
 }
 
 int pcv_input_positions(const struct pcv_input *in)

@@ -1,18 +1,18 @@
 /* input.h - one input on its way to the encoder: a token array and what it was made from.
  *
- * Adapters (text.c, image_tokens.c) fill a zeroed pcv_input and own its memory through it; on
- * failure they leave it for pcv_input_free. Afterwards it is read-only. Any thread. */
+ * Adapters append segments to a zeroed pcv_input and own their memory through it; on failure they
+ * leave it for pcv_input_free. Afterwards it is read-only. Any thread. */
 #ifndef PCV_INPUT_INPUT_H
 #define PCV_INPUT_INPUT_H
 
 #include "lib/attention/tokens.h"
 #include "lib/input/adapter.h"
 
-enum { PCV_INPUT_ARRAYS = 12 };
+enum { PCV_INPUT_ARRAYS = 48 };
 
 struct pcv_input {
-    const struct pcv_adapter *adapter; /* borrow from the model */
     struct pcv_tokens tokens;
+    struct pcv_tokens queries; /* given by the caller; nsegments 0: none */
     void *owned[PCV_INPUT_ARRAYS];
     int nowned;
 
@@ -24,8 +24,11 @@ struct pcv_input {
 /* Memory that lives as long as the input. NULL when refused. */
 void *pcv_input_take(struct pcv_input *in, size_t count, size_t size);
 
-/* LayerNorm statistics of all segments; the last step of every adapter. */
-PCV_CHECK int pcv_input_finish(struct pcv_input *in, struct pcv_err *e);
+/* An empty segment at the end of t; the caller fills its groups. */
+struct pcv_segment *pcv_input_segment(struct pcv_tokens *t, int channels, int64_t tokens);
+
+/* LayerNorm statistics of the segments of t; the last step of every input. */
+PCV_CHECK int pcv_input_finish(struct pcv_input *in, struct pcv_tokens *t, struct pcv_err *e);
 
 /* UTF-8 text to [CLS] bytes [SEP]. */
 PCV_CHECK int pcv_text_from_utf8(struct pcv_input *in, const struct pcv_adapter *a,
@@ -35,8 +38,25 @@ PCV_CHECK int pcv_text_from_utf8(struct pcv_input *in, const struct pcv_adapter 
 PCV_CHECK int pcv_text_from_ids(struct pcv_input *in, const struct pcv_adapter *a,
                                 const int64_t *ids, const uint8_t *keep, int n, struct pcv_err *e);
 
-/* Pixels chw [3, height, width], copied. */
-PCV_CHECK int pcv_image_tokens(struct pcv_input *in, const struct pcv_adapter *a, const float *chw,
-                               int height, int width, struct pcv_err *e);
+/* Numbers on a grid. planes [raw, tokens] is the input's own (pcv_input_take); size in tokens by
+ * axis; keep [tokens], 0 = left out (NULL keeps all). */
+PCV_CHECK int pcv_grid_append(struct pcv_input *in, const struct pcv_adapter *a, float *planes,
+                              const int *size, const uint8_t *keep, struct pcv_err *e);
+
+/* From an adapter's tensor layout: numbers [elements] of one row of the batch, size by axis as the
+ * tensor has it (pixels, frames, samples), checked and rearranged to planes. */
+PCV_CHECK int pcv_grid_from_numbers(struct pcv_input *in, const struct pcv_adapter *a,
+                                    const float *numbers, const int *size, const uint8_t *keep,
+                                    struct pcv_err *e);
+
+/* The label of a multimodal model: always its mask token. */
+PCV_CHECK int pcv_label_append(struct pcv_input *in, const struct pcv_adapter *a,
+                               struct pcv_err *e);
+
+/* pixels chw [3, height, width] to [out, h, w] planes; *h and *w as the stem leaves them. own: the
+ * input's. */
+PCV_CHECK int pcv_conv_stem_run(struct pcv_input *in, const struct pcv_conv_stem *s,
+                                const float *chw, int height, int width, float **planes, int *h,
+                                int *w, struct pcv_err *e);
 
 #endif

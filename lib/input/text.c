@@ -119,7 +119,7 @@ static int pack_kept(struct pcv_input *in, const uint8_t *keep, int n, int32_t *
 int pcv_text_from_ids(struct pcv_input *in, const struct pcv_adapter *a, const int64_t *ids,
                       const uint8_t *keep, int n, struct pcv_err *e)
 {
-    struct pcv_segment *s = &in->tokens.segment[0];
+    struct pcv_segment *s;
     int32_t *kept_ids, *kept_positions;
     int kept;
 
@@ -138,11 +138,10 @@ int pcv_text_from_ids(struct pcv_input *in, const struct pcv_adapter *a, const i
     kept = pack_kept(in, keep, n, &kept_ids, &kept_positions, e);
     if (kept < 0)
         return kept;
-    in->adapter = a;
     in->positions = n;
-    in->tokens.channels = a->channels;
-    in->tokens.nsegments = 1;
-    *s = (struct pcv_segment){.tokens = kept, .ngroups = 2, .overlap = true};
+    s = pcv_input_segment(&in->tokens, a->channels, kept);
+    s->ngroups = 2;
+    s->overlap = true;
     s->group[0] = (struct pcv_group){
         .kind = PCV_GROUP_TABLE,
         .n = a->channels,
@@ -159,5 +158,5 @@ int pcv_text_from_ids(struct pcv_input *in, const struct pcv_adapter *a, const i
     s->group[1].rows = a->text.max_positions;
     s->group[1].ids = kept_positions;
     s->group[1].constant = 1;
-    return pcv_input_finish(in, e);
+    return 0;
 }

@@ -7,6 +7,7 @@
 #define PCV_LAYOUT_BLUEPRINT_H
 
 #include "lib/attention/layer.h"
+#include "lib/attention/tokens.h"
 #include "lib/input/adapter.h"
 #include "lib/perceiver.h"
 
@@ -25,13 +26,34 @@ struct pcv_step {
     int layer; /* index into cross or self */
 };
 
+/* How a task reads the latents. */
+enum pcv_decoder_kind {
+    PCV_DECODER_ATTEND,  /* output queries through cross-attention */
+    PCV_DECODER_POOL,    /* mean of the latents, LayerNorm, head */
+    PCV_DECODER_LATENTS, /* the latents themselves */
+};
+
+/* Where the output queries come from. */
+enum pcv_query_source {
+    PCV_QUERY_LEARNED, /* rows of `query` */
+    PCV_QUERY_GRID,    /* the model's token array `queries` */
+    PCV_QUERY_INPUT,   /* the input's own tokens */
+    PCV_QUERY_CALLER,  /* given with the input */
+};
+
 struct pcv_task {
     const char *name; /* static: "classify" */
     enum pcv_task_kind kind;
-    int rows;               /* output queries */
-    struct pcv_layer layer; /* decoder cross-attention; q_dim = width of a query */
-    const float *query;     /* [rows, q_dim] learned */
-    struct pcv_affine head; /* [width, q_dim] */
+    struct pcv_tensor_spec output; /* as a tensor: "logits", "logits.image" */
+    enum pcv_decoder_kind decoder;
+    struct pcv_norm norm;   /* PCV_DECODER_POOL */
+    struct pcv_layer layer; /* PCV_DECODER_ATTEND: cross-attention; q_dim = width of a query */
+    enum pcv_query_source source;
+    const float *query;        /* PCV_QUERY_LEARNED: [rows, q_dim] */
+    struct pcv_tokens queries; /* PCV_QUERY_GRID: one segment, with statistics */
+    const char *points;        /* tensor that names the rows asked for, or NULL */
+    int rows;                  /* output queries; caller-given: the most */
+    struct pcv_affine head;    /* [width, q_dim]; w NULL: none, width = q_dim */
     int width;
     char **labels; /* [width] own, or NULL */
 };
@@ -49,7 +71,7 @@ struct pcv_blueprint {
     struct pcv_task task[PCV_MAX_TASKS];
     int padded_tokens; /* tokens the upstream pads an input to (dense cost): 0 = none */
     int padded_rows;   /* output queries it computes when fewer are asked (dense cost): 0 = none */
-    float *owned[8];   /* computed while binding, freed with the blueprint */
+    float *owned[24];  /* computed while binding, freed with the blueprint */
     int nowned;
 };
 

@@ -134,6 +134,28 @@ int pcv_config_int(const struct pcv_config *c, const char *key, int lo, int hi, 
     return pcv_config_int_or(c, key, lo, hi, 0, ret, e);
 }
 
+int pcv_config_ints_or(const struct pcv_config *c, const char *key, int n, int lo, int hi, int *ret,
+                       struct pcv_err *e)
+{
+    const json_t *v = value(c, key);
+
+    if (!v)
+        return 0;
+    if (!json_is_array(v) || json_array_size(v) != (size_t)n)
+        return at(c, key, pcv_fail(e, PCV_EFORMAT, "is not an array of %d whole numbers", n), e);
+    for (int i = 0; i < n; i++) {
+        const json_t *x = json_array_get(v, (size_t)i);
+        const json_int_t number = json_integer_value(x);
+
+        if (!json_is_integer(x) || number < lo || number > hi)
+            return at(c, key,
+                      pcv_fail(e, PCV_ERANGE, "element %d is no whole number in %d..%d", i, lo, hi),
+                      e);
+        ret[i] = (int)number;
+    }
+    return 0;
+}
+
 int pcv_config_bool_or(const struct pcv_config *c, const char *key, bool absent, bool *ret,
                        struct pcv_err *e)
 {

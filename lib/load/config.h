@@ -22,6 +22,9 @@ PCV_CHECK int pcv_config_int(const struct pcv_config *c, const char *key, int lo
                              struct pcv_err *e);
 PCV_CHECK int pcv_config_int_or(const struct pcv_config *c, const char *key, int lo, int hi,
                                 int absent, int *ret, struct pcv_err *e);
+/* Exactly n whole numbers in an array; absent: ret stays. */
+PCV_CHECK int pcv_config_ints_or(const struct pcv_config *c, const char *key, int n, int lo, int hi,
+                                 int *ret, struct pcv_err *e);
 PCV_CHECK int pcv_config_bool_or(const struct pcv_config *c, const char *key, bool absent,
                                  bool *ret, struct pcv_err *e);
 

@@ -147,6 +147,14 @@ int pcv_weights_bind(struct pcv_weights *w, const float **ret, const int64_t *sh
     return r;
 }
 
+void pcv_weights_ignore(struct pcv_weights *w, const char *name)
+{
+    const int i = index_of(w, name);
+
+    if (i >= 0)
+        w->bound[i].used = true;
+}
+
 int pcv_weights_done(const struct pcv_weights *w, struct pcv_err *e)
 {
     for (int i = 0; i < pcv_safetensors_count(w->file); i++) {

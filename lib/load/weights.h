@@ -23,6 +23,10 @@ PCV_CHECK int pcv_weights_bind(struct pcv_weights *w, const float **ret, const i
 /* Shape of a tensor for configurations that must be read off it; NULL when absent. borrow */
 const struct pcv_tensor *pcv_weights_find(const struct pcv_weights *w, const char *name);
 
+/* A tensor that the architecture knows and inference does not read ("num_batches_tracked"). Absent
+ * is fine. */
+void pcv_weights_ignore(struct pcv_weights *w, const char *name);
+
 /* PCV_EUNKNOWN when a tensor has not been bound, naming the first. */
 PCV_CHECK int pcv_weights_done(const struct pcv_weights *w, struct pcv_err *e);
 

@@ -2,40 +2,48 @@
 
 #include "lib/model/model.h"
 
-void pcv_adapter_nominal(const struct pcv_adapter *a, struct pcv_tokens *t)
+static void nominal_text(const struct pcv_adapter *a, struct pcv_segment *s)
 {
-    struct pcv_segment *s = &t->segment[0];
+    s->ngroups = 2;
+    s->group[0] = (struct pcv_group){
+        .kind = PCV_GROUP_TABLE, .n = a->channels, .rows = a->text.vocab, .constant = 0};
+    s->group[1] = s->group[0];
+    s->group[1].rows = a->text.max_positions;
+}
 
-    *t = (struct pcv_tokens){.channels = a->channels, .nsegments = 1};
-    if (a->kind == PCV_INPUT_TEXT) {
-        s->tokens = a->text.max_positions;
-        s->ngroups = 2;
-        s->group[0] = (struct pcv_group){
-            .kind = PCV_GROUP_TABLE, .n = a->channels, .rows = a->text.vocab, .constant = 0};
-        s->group[1] = s->group[0];
-        s->group[1].rows = a->text.max_positions;
-        return;
-    }
-    s->tokens = (int64_t)a->image.height * a->image.width;
+static void nominal_grid(const struct pcv_grid_adapter *g, struct pcv_segment *s)
+{
     s->group[s->ngroups++] = (struct pcv_group){
-        .kind = PCV_GROUP_DENSE, .n = a->image.content, .raw = a->image.raw, .constant = -1};
-    if (a->image.position == PCV_POSITION_LEARNED) {
+        .kind = PCV_GROUP_DENSE, .n = g->content, .raw = g->raw, .lift = g->lift, .constant = -1};
+    if (g->position == PCV_POSITION_LEARNED)
+        s->group[s->ngroups++] = (struct pcv_group){
+            .kind = PCV_GROUP_TABLE, .n = g->position_channels, .rows = (int)s->tokens, .div = 1};
+    for (int i = 0; g->position == PCV_POSITION_FOURIER && i < g->axes; i++)
         s->group[s->ngroups++] = (struct pcv_group){.kind = PCV_GROUP_TABLE,
-                                                    .n = a->image.position_channels,
-                                                    .rows = (int)s->tokens,
-                                                    .div = 1};
-        return;
-    }
-    for (int i = 0; i < 2; i++)
-        s->group[s->ngroups++] = (struct pcv_group){.kind = PCV_GROUP_TABLE,
-                                                    .n = 1 + 2 * a->image.bands,
-                                                    .rows = i ? a->image.width : a->image.height,
+                                                    .n = 1 + 2 * g->bands,
+                                                    .rows = g->size[i],
+                                                    .div = i + 1 == g->axes,
                                                     .constant = -1};
+}
+
+void pcv_tokens_nominal(const struct pcv_blueprint *bp, struct pcv_tokens *t)
+{
+    *t = (struct pcv_tokens){.channels = bp->input[0].channels, .nsegments = bp->ninputs};
+    for (int i = 0; i < bp->ninputs; i++) {
+        const struct pcv_adapter *a = &bp->input[i];
+        struct pcv_segment *s = &t->segment[i];
+
+        s->tokens = pcv_adapter_tokens(a);
+        if (a->kind == PCV_INPUT_TEXT)
+            nominal_text(a, s);
+        else if (a->kind != PCV_INPUT_LABEL)
+            nominal_grid(&a->grid, s);
+    }
 }
 
 double pcv_tail_cost(const struct pcv_layer_dims *d, double rows)
 {
-    return rows * d->q_dim * ((double)d->v + 2.0 * d->hidden);
+    return rows * d->q_dim * ((double)d->v + (d->gated ? 3.0 : 2.0) * d->hidden);
 }
 
 double pcv_layer_cost(const struct pcv_layer_dims *d, double nq, double nkv)
@@ -61,7 +69,7 @@ double pcv_encode_cost(const struct pcv_encoder *enc, enum pcv_encode_mode mode,
             const struct pcv_group *g = &s->group[j];
             double each = 0; /* for one query of one head, scores and sums */
 
-            if (pcv_encode_direct(g))
+            if (pcv_encode_direct(g, s->tokens))
                 each = 2.0 * (double)s->tokens * g->n;
             else if (g->kind == PCV_GROUP_TABLE)
                 each = 2.0 * g->rows * g->n;
@@ -83,44 +91,87 @@ static bool all_constant_tables(const struct pcv_tokens *t)
     return true;
 }
 
-enum pcv_encode_mode pcv_encode_choose(const struct pcv_encoder *enc, const struct pcv_adapter *a)
+enum pcv_encode_mode pcv_encode_choose(const struct pcv_encoder *enc,
+                                       const struct pcv_blueprint *bp)
 {
     struct pcv_tokens t;
 
-    pcv_adapter_nominal(a, &t);
-    if (all_constant_tables(&t) &&
+    pcv_tokens_nominal(bp, &t);
+    if (bp->ninputs == 1 && all_constant_tables(&t) &&
         pcv_encode_cost(enc, PCV_ENCODE_TABLES, &t) < pcv_encode_cost(enc, PCV_ENCODE_FACTORED, &t))
         return PCV_ENCODE_TABLES;
     return PCV_ENCODE_FACTORED;
 }
 
-double pcv_decode_cost(const struct pcv_decoder *d, int nrows)
+static double tokens_cost(const struct pcv_decoder *d, const struct pcv_tokens *queries,
+                          double rows)
 {
     const struct pcv_layer_dims *l = &d->layer->d;
-    const double n = d->latents, c = l->kv_dim, wide = l->qk + l->v, rows = nrows;
-    const double after = pcv_tail_cost(l, rows) + rows * l->q_dim * d->width;
+    const struct pcv_segment *s = &queries->segment[0];
+    const double n = d->latents, heads = l->heads;
+    double once = n * l->kv_dim * ((double)l->qk + l->v) + n * l->q_dim * ((double)l->qk + l->v);
+    double each = heads * n * l->q_dim + 2.0 * (l->gated ? 1.5 : 1) * l->q_dim * l->hidden;
 
-    if (nrows == 0)
+    for (int i = 0; i < s->ngroups; i++) {
+        const struct pcv_group *g = &s->group[i];
+
+        if (g->kind == PCV_GROUP_TABLE)
+            once += heads * n * g->rows * g->n;
+        else if (g->kind == PCV_GROUP_DENSE)
+            each += heads * n * g->raw;
+    }
+    if (d->head.w)
+        each += (double)l->q_dim * d->width;
+    return once + rows * each;
+}
+
+double pcv_decode_cost(const struct pcv_decoder *d, const struct pcv_tokens *queries, double rows)
+{
+    const struct pcv_layer_dims *l = &d->layer->d;
+    const double n = d->latents, c = l->kv_dim, wide = l->qk + l->v;
+    double after;
+
+    if (rows == 0 || d->kind == PCV_DECODE_LATENTS)
         return 0;
-    if (pcv_decode_absorbs(d, nrows))
+    if (d->kind == PCV_DECODE_POOL)
+        return (double)d->d_latents * d->width;
+    if (d->kind == PCV_DECODE_TOKENS)
+        return tokens_cost(d, queries, rows);
+    after = pcv_tail_cost(l, rows) + (d->head.w ? rows * l->q_dim * d->width : 0);
+    if (pcv_decode_absorbs(d, (int)rows))
         return after + rows * (c * wide + 2 * l->heads * n * c);
     return after + n * c * wide + rows * n * wide;
+}
+
+/* What the plain algorithm does for those rows. */
+static double plain_decode_cost(const struct pcv_decoder *d, double rows)
+{
+    if (d->kind == PCV_DECODE_LATENTS || d->kind == PCV_DECODE_POOL)
+        return pcv_decode_cost(d, NULL, rows);
+    return pcv_layer_cost(&d->layer->d, rows, d->latents) +
+           (d->head.w ? rows * d->layer->d.q_dim * d->width : 0);
 }
 
 /* ---- the public questions
  * --------------------------------------------------------------------------- */
 
-/* What an upstream does to a pixel before attention: convolution, projection of its position. */
-static double preprocess_cost(const struct pcv_adapter *a)
+/* What an upstream does to the tokens of an input before attention: convolution, projections. */
+static double preprocess_cost(const struct pcv_adapter *a, double tokens)
 {
-    const struct pcv_image_adapter *im = &a->image;
+    const struct pcv_grid_adapter *g = &a->grid;
+    double each = 0;
 
-    if (a->kind != PCV_INPUT_IMAGE)
+    if (a->kind == PCV_INPUT_TEXT || a->kind == PCV_INPUT_LABEL)
         return 0;
-    return (im->lift ? (double)im->raw * im->content : 0) +
-           (im->position == PCV_POSITION_LEARNED
-                ? (double)im->position_channels * im->position_channels
-                : 0);
+    if (g->lift)
+        each += (double)g->raw * g->content;
+    if (g->project)
+        each += (double)g->raw * g->before;
+    if (g->position == PCV_POSITION_LEARNED)
+        each += (double)g->position_channels * g->position_channels;
+    if (g->stem.weight) /* a convolution pixel becomes a token after pooling 2 x 2 to 1 */
+        each += 4.0 * g->stem.out * 3 * 49;
+    return tokens * each;
 }
 
 static double process_cost(const struct pcv_blueprint *bp)
@@ -134,68 +185,89 @@ static double process_cost(const struct pcv_blueprint *bp)
     return macs;
 }
 
-static void cost_of(const struct pcv_model *m, const struct pcv_tokens *t,
-                    const struct pcv_query *queries, int nqueries, const int *nrows,
-                    struct pcv_cost *done, struct pcv_cost *dense)
+static double encode_done(const struct pcv_model *m, const struct pcv_tokens *t)
+{
+    const struct pcv_blueprint *bp = &m->bp;
+    double macs = 0;
+
+    for (int i = 0; i < bp->ninputs; i++)
+        if (bp->input[i].grid.project || bp->input[i].grid.stem.weight)
+            macs += preprocess_cost(&bp->input[i], (double)t->segment[i].tokens);
+    for (int i = 0; i < bp->nsteps; i++) {
+        const struct pcv_encoder *enc = &m->plan.encoder[bp->step[i].layer];
+        const struct pcv_layer_dims *d = &enc->layer->d;
+
+        if (bp->step[i].kind != PCV_STEP_CROSS)
+            continue;
+        macs += pcv_encode_cost(enc, enc->mode, t);
+        if (i > 0) /* queries of changed latents, and absorbing them */
+            macs += (double)bp->num_latents * d->qk *
+                    (d->q_dim + (enc->mode == PCV_ENCODE_FACTORED ? d->kv_dim : 0));
+    }
+    return macs;
+}
+
+static double encode_dense(const struct pcv_model *m, const struct pcv_tokens *t)
 {
     const struct pcv_blueprint *bp = &m->bp;
     const double tokens = bp->padded_tokens ? bp->padded_tokens : (double)pcv_tokens_count(t);
+    double macs = 0;
 
-    if (done) {
-        *done = (struct pcv_cost){
-            .encode = pcv_encode_cost(&m->plan.encoder, m->plan.encoder.mode, t),
-            .process = process_cost(bp),
-        };
-        for (int i = 0; i < nqueries; i++)
-            done->decode += pcv_decode_cost(&m->plan.decoder[queries[i].task], nrows[i]);
-    }
-    if (dense) {
-        *dense = (struct pcv_cost){
-            .encode = pcv_layer_cost(&bp->cross[0].d, bp->num_latents, tokens) +
-                      tokens * preprocess_cost(&bp->input[0]),
-            .process = process_cost(bp),
-        };
-        for (int i = 0; i < nqueries; i++) {
-            const struct pcv_task *task = &bp->task[queries[i].task];
-            const double rows = bp->padded_rows ? bp->padded_rows : nrows[i];
+    for (int i = 0; i < bp->ninputs; i++)
+        macs += preprocess_cost(&bp->input[i], (double)t->segment[i].tokens);
+    for (int i = 0; i < bp->nsteps; i++)
+        if (bp->step[i].kind == PCV_STEP_CROSS)
+            macs += pcv_layer_cost(&bp->cross[bp->step[i].layer].d, bp->num_latents, tokens);
+    return macs;
+}
 
-            dense->decode += pcv_layer_cost(&task->layer.d, rows, bp->num_latents) +
-                             rows * task->layer.d.q_dim * task->width;
-        }
-    }
+static void add_task(const struct pcv_model *m, int task, const struct pcv_tokens *queries,
+                     double rows, struct pcv_cost *done, struct pcv_cost *dense)
+{
+    const struct pcv_decoder *d = &m->plan.decoder[task];
+
+    done->decode += pcv_decode_cost(d, queries, rows);
+    dense->decode += plain_decode_cost(d, m->bp.padded_rows ? m->bp.padded_rows : rows);
+}
+
+static void give(const struct pcv_model *m, const struct pcv_tokens *t, struct pcv_cost *sum_done,
+                 struct pcv_cost *sum_dense, struct pcv_cost *done, struct pcv_cost *dense)
+{
+    sum_done->encode = encode_done(m, t);
+    sum_dense->encode = encode_dense(m, t);
+    sum_done->process = sum_dense->process = process_cost(&m->bp);
+    if (done)
+        *done = *sum_done;
+    if (dense)
+        *dense = *sum_dense;
 }
 
 void pcv_cost_item(const struct pcv_model *m, const struct pcv_item *item, struct pcv_cost *done,
                    struct pcv_cost *dense)
 {
-    struct pcv_cost sum_done = {0}, sum_dense = {0}, one_done, one_dense;
-    int none = 0;
+    struct pcv_cost sum_done = {0}, sum_dense = {0};
 
-    cost_of(m, &item->input->tokens, NULL, 0, &none, &sum_done, &sum_dense);
     for (int i = 0; i < item->nqueries; i++) {
         const struct pcv_query *q = &item->queries[i];
         const int rows = q->rows ? q->nrows : pcv_query_rows_all(m, q->task, item->input);
 
-        cost_of(m, &item->input->tokens, q, 1, &rows, &one_done, &one_dense);
-        sum_done.decode += one_done.decode;
-        sum_dense.decode += one_dense.decode;
+        add_task(m, q->task, pcv_queries_of(m, q->task, item->input), rows, &sum_done, &sum_dense);
     }
-    if (done)
-        *done = sum_done;
-    if (dense)
-        *dense = sum_dense;
+    give(m, &item->input->tokens, &sum_done, &sum_dense, done, dense);
 }
 
 void pcv_cost_nominal(const struct pcv_model *m, struct pcv_cost *done, struct pcv_cost *dense)
 {
-    struct pcv_query queries[PCV_MAX_TASKS] = {0};
-    int rows[PCV_MAX_TASKS];
+    struct pcv_cost sum_done = {0}, sum_dense = {0};
     struct pcv_tokens t;
 
+    pcv_tokens_nominal(&m->bp, &t);
     for (int i = 0; i < m->bp.ntasks; i++) {
-        queries[i].task = i;
-        rows[i] = m->bp.task[i].rows;
+        const struct pcv_task *task = &m->bp.task[i];
+        const struct pcv_tokens *queries =
+            task->source == PCV_QUERY_GRID ? &task->queries : &t; /* the caller's: as wide */
+
+        add_task(m, i, queries, task->rows, &sum_done, &sum_dense);
     }
-    pcv_adapter_nominal(&m->bp.input[0], &t);
-    cost_of(m, &t, queries, m->bp.ntasks, rows, done, dense);
+    give(m, &t, &sum_done, &sum_dense, done, dense);
 }

@@ -5,13 +5,14 @@
 
 #include "lib/attention/decode.h"
 #include "lib/attention/encode.h"
-#include "lib/input/adapter.h"
+#include "lib/layout/blueprint.h"
 
-/* A token array of the adapter's usual size, without numbers. */
-void pcv_adapter_nominal(const struct pcv_adapter *a, struct pcv_tokens *t);
+/* A token array of the usual size, without numbers. */
+void pcv_tokens_nominal(const struct pcv_blueprint *bp, struct pcv_tokens *t);
 
-/* The cheaper way for inputs of this adapter: tables only where every group is a constant table. */
-enum pcv_encode_mode pcv_encode_choose(const struct pcv_encoder *enc, const struct pcv_adapter *a);
+/* The cheaper way for inputs of this model: tables only where every group is a constant table. */
+enum pcv_encode_mode pcv_encode_choose(const struct pcv_encoder *enc,
+                                       const struct pcv_blueprint *bp);
 
 /* Attention, out projection and MLP of one encode, as enc->mode does it. */
 double pcv_encode_cost(const struct pcv_encoder *enc, enum pcv_encode_mode mode,
@@ -23,7 +24,8 @@ double pcv_layer_cost(const struct pcv_layer_dims *d, double nq, double nkv);
 /* Out projection and MLP of `rows` rows. */
 double pcv_tail_cost(const struct pcv_layer_dims *d, double rows);
 
-/* What pcv_decode does for one job. */
-double pcv_decode_cost(const struct pcv_decoder *d, int nrows);
+/* What the decode stage does for one job of nrows output queries, which are `queries` for decoders
+ * of tokens (NULL otherwise). */
+double pcv_decode_cost(const struct pcv_decoder *d, const struct pcv_tokens *queries, double nrows);
 
 #endif

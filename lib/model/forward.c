@@ -11,10 +11,17 @@ static double seconds(void)
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-static void mark(struct pcv_pass *p, int thread, int stage)
+/* Time since the last mark goes to *stage. */
+static void mark(struct pcv_pass *p, int thread, double *stage)
 {
-    if (thread == 0)
-        p->at[stage] = seconds();
+    double now;
+
+    if (thread != 0)
+        return;
+    now = seconds();
+    if (stage)
+        *stage += now - p->last;
+    p->last = now;
 }
 
 static void copy_latents(struct pcv_pass *p, int thread, bool encoded)
@@ -34,25 +41,33 @@ static void copy_latents(struct pcv_pass *p, int thread, bool encoded)
 static void run(int thread, int threads, void *arg)
 {
     struct pcv_pass *p = arg;
+    const struct pcv_blueprint *bp = &p->m->bp;
 
     (void)threads;
-    mark(p, thread, 0);
-    if (p->dense)
-        pcv_pass_encode_dense(p, thread);
-    else
-        pcv_pass_encode(p, thread);
-    copy_latents(p, thread, true);
-    pcv_pool_barrier(p->pool);
-    mark(p, thread, 1);
-    pcv_pass_process(p, thread);
-    mark(p, thread, 2);
+    mark(p, thread, NULL);
+    for (int step = 0, n = 0; step < bp->nsteps; n++) {
+        if (p->dense)
+            pcv_pass_encode_dense(p, thread, step, n);
+        else
+            pcv_pass_encode(p, thread, step, n);
+        if (n == 0) {
+            copy_latents(p, thread, true);
+            pcv_pool_barrier(p->pool);
+        }
+        mark(p, thread, &p->encode_s);
+        pcv_pass_process(p, thread, ++step, n);
+        mark(p, thread, &p->process_s);
+        while (step < bp->nsteps && bp->step[step].kind == PCV_STEP_SELF)
+            step++;
+    }
     copy_latents(p, thread, false);
     pcv_pass_decode(p, thread);
-    mark(p, thread, 3);
+    mark(p, thread, &p->decode_s);
 }
 
-int pcv_forward(const struct pcv_model *m, struct pcv_ws *ws, struct pcv_item *items, int n,
-                struct pcv_timing *t, struct pcv_err *e)
+/* One slice of the batch: as many items as the workspace holds arrays for. */
+static int forward_slice(const struct pcv_model *m, struct pcv_ws *ws, struct pcv_item *items,
+                         int n, struct pcv_timing *t, struct pcv_err *e)
 {
     struct pcv_pass p = {
         .m = m,
@@ -65,11 +80,6 @@ int pcv_forward(const struct pcv_model *m, struct pcv_ws *ws, struct pcv_item *i
     struct pcv_bump bump = {.base = ws->arena};
     int r;
 
-    if (n < 1 || n > ws->max_items)
-        return pcv_fail(e, PCV_ELIMIT, "%d items, the workspace has room for 1 to %d", n,
-                        ws->max_items);
-    if (pcv_ws_need(m, n, p.threads, ws->flags) > pcv_ws_bytes(ws))
-        return pcv_fail(e, PCV_ELIMIT, "the workspace was not reserved for this model");
     p.a = pcv_ws_carve(&bump, m, n, p.threads);
     p.block = pcv_ws_block(m->bp.num_latents, p.threads);
     r = pcv_pass_plan_decode(&p, e);
@@ -79,9 +89,33 @@ int pcv_forward(const struct pcv_model *m, struct pcv_ws *ws, struct pcv_item *i
         return r;
     pcv_pool_run(ws->pool, run, &p);
     pcv_pass_dense_free(&p);
+    t->encode_s += p.encode_s;
+    t->process_s += p.process_s;
+    t->decode_s += p.decode_s;
+    return 0;
+}
+
+int pcv_forward(const struct pcv_model *m, struct pcv_ws *ws, struct pcv_item *items, int n,
+                struct pcv_timing *t, struct pcv_err *e)
+{
+    const int threads = pcv_pool_threads(ws->pool);
+    const int slice = pcv_ws_slice(m->bp.num_latents, threads, n);
+    struct pcv_timing sum = {0};
+
+    if (n < 1 || n > ws->max_items)
+        return pcv_fail(e, PCV_ELIMIT, "%d items, the workspace has room for 1 to %d", n,
+                        ws->max_items);
+    if (pcv_ws_need(m, n, threads, ws->flags) > pcv_ws_bytes(ws))
+        return pcv_fail(e, PCV_ELIMIT, "the workspace was not reserved for this model");
+    for (int i = 0; i < n; i += slice) {
+        const int r = forward_slice(m, ws, items + i, n - i < slice ? n - i : slice, &sum, e);
+
+        if (r < 0)
+            return r;
+    }
     for (int i = 0; i < n; i++)
         items[i].dropped = pcv_item_cancelled(&items[i]);
     if (t)
-        *t = (struct pcv_timing){p.at[1] - p.at[0], p.at[2] - p.at[1], p.at[3] - p.at[2]};
+        *t = sum;
     return 0;
 }

@@ -27,9 +27,12 @@ struct pcv_pass {
 
     int njobs[PCV_MAX_TASKS], ngroups[PCV_MAX_TASKS]; /* of each task, one after another */
 
-    /* Handed-out work: a counter per phase, none is used twice in a pass. */
-    struct pcv_units encode, tails, process, prepare[PCV_MAX_TASKS], tiles[PCV_MAX_TASKS];
-    double at[4]; /* seconds: start, after encode, process, decode */
+    /* Handed-out work: a counter per phase, none is used twice in a pass. Steps are counted from 0;
+     * a cross-attention and the run of self-attention layers after it share a number. */
+    struct pcv_units queries[PCV_MAX_CROSS], encode[PCV_MAX_CROSS], tails[PCV_MAX_CROSS];
+    struct pcv_units process[PCV_MAX_CROSS];
+    struct pcv_units prepare[PCV_MAX_TASKS], tiles[PCV_MAX_TASKS];
+    double encode_s, process_s, decode_s, last; /* written by thread 0 */
 };
 
 static inline bool pcv_item_cancelled(const struct pcv_item *it)
@@ -47,10 +50,12 @@ static inline float *pcv_pass_scratch(const struct pcv_pass *p, int thread)
     return p->a.thread + (size_t)thread * p->a.thread_floats;
 }
 
-/* Each is entered by all threads, and ends with a barrier. */
-void pcv_pass_encode(struct pcv_pass *p, int thread);
-void pcv_pass_encode_dense(struct pcv_pass *p, int thread);
-void pcv_pass_process(struct pcv_pass *p, int thread);
+/* Each is entered by all threads, and ends with a barrier. step: index in the blueprint; n: how
+ * many cross-attentions came before it. Self-attention layers from step on until the next
+ * cross-attention. */
+void pcv_pass_encode(struct pcv_pass *p, int thread, int step, int n);
+void pcv_pass_encode_dense(struct pcv_pass *p, int thread, int step, int n);
+void pcv_pass_process(struct pcv_pass *p, int thread, int step, int n);
 void pcv_pass_decode(struct pcv_pass *p, int thread);
 
 /* Before the threads start: one job per query, grouped for tiles. */

@@ -34,18 +34,21 @@ int pcv_ws_reserve_jobs(struct pcv_ws *ws, int n, struct pcv_err *e)
 
 static struct pcv_decode_job job_of(const struct pcv_pass *p, int item, const struct pcv_query *q)
 {
-    const struct pcv_model *m = p->m;
-    const size_t i = (size_t)item;
-
-    return (struct pcv_decode_job){
+    const struct pcv_decoder *d = &p->m->plan.decoder[q->task];
+    const struct pcv_input *in = p->items[item].input;
+    struct pcv_decode_job job = {
         .latents = pcv_pass_x(p, item),
-        .xn = p->a.xn + i * (size_t)m->bp.num_latents * (size_t)m->bp.d_latents,
-        .keys = p->a.keys + i * p->a.key_floats,
-        .values = p->a.values + i * p->a.value_floats,
+        .item_scratch = p->a.decode + (size_t)item * p->a.decode_floats,
+        .plain = p->ws->flags & PCV_WS_DENSE,
+        .queries = pcv_queries_of(p->m, q->task, in),
         .rows = q->rows,
-        .nrows = q->rows ? q->nrows : pcv_query_rows_all(m, q->task, p->items[item].input),
+        .nrows = q->rows ? q->nrows : pcv_query_rows_all(p->m, q->task, in),
         .logits = q->logits,
+        .item = item,
     };
+
+    job.absorbed = !job.plain && pcv_decode_absorbs(d, job.nrows);
+    return job;
 }
 
 /* Small jobs join the open group while its tile has room; a large one is a group of its own. */
@@ -55,9 +58,11 @@ static void group_jobs(struct pcv_pass *p, int task, int first)
     int n = 0, tiles = 0, room = 0;
 
     for (int i = 0; i < p->njobs[task]; i++) {
-        const int rows = p->ws->jobs[first + i].nrows;
+        const struct pcv_decode_job *job = &p->ws->jobs[first + i];
+        const bool packs = pcv_decode_packs(&p->m->plan.decoder[task], job);
+        const int rows = job->nrows;
 
-        if (rows <= PCV_DECODE_FEW && n > 0 && rows <= room) {
+        if (packs && n > 0 && rows <= room) {
             g[n - 1].njobs++;
             room -= rows;
             continue;
@@ -65,8 +70,8 @@ static void group_jobs(struct pcv_pass *p, int task, int first)
         g[n].first = first + i;
         g[n].njobs = 1;
         g[n].first_tile = tiles;
-        g[n].ntiles = rows <= PCV_DECODE_FEW ? 1 : (rows + PCV_DECODE_TILE - 1) / PCV_DECODE_TILE;
-        room = rows <= PCV_DECODE_FEW ? PCV_DECODE_TILE - rows : -1;
+        g[n].ntiles = packs ? 1 : (rows + PCV_DECODE_TILE - 1) / PCV_DECODE_TILE;
+        room = packs ? PCV_DECODE_TILE - rows : -1;
         tiles += g[n].ntiles;
         n++;
     }
@@ -86,20 +91,14 @@ int pcv_pass_plan_decode(struct pcv_pass *p, struct pcv_err *e)
     if (r < 0)
         return r;
     for (int task = 0; task < p->m->bp.ntasks; task++) {
-        const struct pcv_decoder *d = &p->m->plan.decoder[task];
         const int first = at;
 
         for (int i = 0; i < p->n; i++)
             for (int j = 0; j < p->items[i].nqueries; j++) {
                 const struct pcv_query *q = &p->items[i].queries[j];
-                struct pcv_decode_job *job = &p->ws->jobs[at];
 
-                if (q->task != task)
-                    continue;
-                *job = job_of(p, i, q);
-                job->absorbed = pcv_decode_absorbs(d, job->nrows);
-                job->item = i;
-                at++;
+                if (q->task == task)
+                    p->ws->jobs[at++] = job_of(p, i, q);
             }
         group_jobs(p, task, first);
     }
@@ -121,7 +120,6 @@ static void prepare(struct pcv_pass *p, int task, int first, int thread)
     const int blocks = (d->latents + p->block - 1) / p->block, n = p->njobs[task];
     const struct pcv_decode_job *jobs = p->ws->jobs + first;
 
-    (void)thread;
     for (int u; (u = pcv_units_next(&p->prepare[task])) < n * blocks;) {
         const int i = u / blocks, row0 = u % blocks * p->block;
         struct pcv_decode_job job;
@@ -131,7 +129,8 @@ static void prepare(struct pcv_pass *p, int task, int first, int thread)
         for (int j = i; j < n && jobs[j].item == jobs[i].item; j++)
             job.absorbed = job.absorbed && jobs[j].absorbed;
         pcv_decode_prepare(d, p->m->plan.k, &job, row0,
-                           d->latents - row0 < p->block ? d->latents - row0 : p->block);
+                           d->latents - row0 < p->block ? d->latents - row0 : p->block,
+                           pcv_pass_scratch(p, thread));
     }
     pcv_pool_barrier(p->pool);
 }
@@ -157,7 +156,7 @@ static void tile(struct pcv_pass *p, int task, const struct pcv_decode_group *g,
     const struct pcv_decoder *d = &p->m->plan.decoder[task];
     const struct pcv_decode_job *job = &p->ws->jobs[g->first];
 
-    if (job->nrows <= PCV_DECODE_FEW) {
+    if (pcv_decode_packs(d, job)) {
         const struct pcv_decode_job **pack = p->ws->pack + g->first; /* room of its own */
         const int n = gather_pack(p, g, pack);
 

@@ -12,56 +12,90 @@ static int units_per_item(const struct pcv_encoder *enc)
     return enc->layer->d.heads * (enc->mode == PCV_ENCODE_TABLES ? 1 : blocks);
 }
 
-static void attend(struct pcv_pass *p, int item, int unit, float *scratch)
+/* Queries of latents that have changed since the model opened: LN_q, projection, absorbed. */
+static void changed_queries(struct pcv_pass *p, const struct pcv_encoder *enc, int n, int thread)
 {
-    const struct pcv_encoder *enc = &p->m->plan.encoder;
+    const struct pcv_layer *l = enc->layer;
+    const int latents = enc->num_latents, blocks = (latents + p->block - 1) / p->block;
+    float *xn = pcv_pass_scratch(p, thread);
+
+    for (int u; (u = pcv_units_next(&p->queries[n])) < p->n * blocks;) {
+        const int item = u / blocks, row0 = u % blocks * p->block;
+        const int rows = latents - row0 < p->block ? latents - row0 : p->block;
+        float *q = p->a.cross_q + (size_t)item * p->a.cross_q_floats + (size_t)row0 * l->d.qk;
+
+        if (pcv_item_cancelled(&p->items[item]))
+            continue;
+        p->m->plan.k->norm(xn, l->d.q_dim, pcv_pass_x(p, item) + (size_t)row0 * l->d.q_dim,
+                           l->d.q_dim, l->norm_q.gamma, l->norm_q.beta, rows, l->d.q_dim, l->eps);
+        pcv_linear(p->m->plan.k, rows, l->d.qk, l->d.q_dim, xn, l->d.q_dim, l->q.w, l->q.b, q,
+                   l->d.qk, 0, 0);
+        if (enc->mode == PCV_ENCODE_FACTORED)
+            pcv_encode_absorb(l, q, rows,
+                              p->a.cross_u + (size_t)item * p->a.cross_u_floats +
+                                  (size_t)row0 * l->d.kv_dim,
+                              (size_t)latents * l->d.kv_dim);
+    }
+    pcv_pool_barrier(p->pool);
+}
+
+static void attend(struct pcv_pass *p, const struct pcv_encoder *enc, bool first, int item,
+                   int unit, float *scratch)
+{
     const struct pcv_tokens *t = &p->items[item].input->tokens;
-    const int heads = enc->layer->d.heads;
-    float *ctx = p->a.ctx + (size_t)item * (size_t)enc->num_latents * (size_t)enc->layer->d.v;
+    const int heads = enc->layer->d.heads, head = unit % heads;
+    const float *q = first ? enc->q : p->a.cross_q + (size_t)item * p->a.cross_q_floats;
+    const float *u = first ? enc->u : p->a.cross_u + (size_t)item * p->a.cross_u_floats;
+    float *ctx = p->a.ctx + (size_t)item * p->a.ctx_floats;
     int row0, rows;
 
     if (enc->mode == PCV_ENCODE_TABLES) {
-        pcv_encode_tables(enc, p->m->plan.k, t, unit, ctx, scratch);
+        pcv_encode_tables(enc, p->m->plan.k, t, q, head, ctx, scratch);
         return;
     }
     row0 = unit / heads * PCV_ENCODE_BLOCK;
     rows = enc->num_latents - row0;
     if (rows > PCV_ENCODE_BLOCK)
         rows = PCV_ENCODE_BLOCK;
-    pcv_encode_factored(enc, p->m->plan.k, t, unit % heads, row0, rows, ctx, scratch);
+    u += ((size_t)head * (size_t)enc->num_latents + (size_t)row0) * (size_t)enc->channels;
+    pcv_encode_factored(enc, p->m->plan.k, t, u, head, row0, rows, ctx, scratch);
 }
 
-/* Out projection and MLP of all items, by blocks of rows. */
-static void tails(struct pcv_pass *p, int thread)
+/* Out projection and MLP of all items, by blocks of rows. The first step reads the learned latents.
+ */
+static void tails(struct pcv_pass *p, const struct pcv_layer *l, int n, int thread)
 {
     const struct pcv_blueprint *bp = &p->m->bp;
-    const struct pcv_layer *l = p->m->plan.encoder.layer;
     const int blocks = (bp->num_latents + p->block - 1) / p->block;
 
-    for (int u; (u = pcv_units_next(&p->tails)) < p->n * blocks;) {
+    for (int u; (u = pcv_units_next(&p->tails[n])) < p->n * blocks;) {
         const int item = u / blocks, row0 = u % blocks * p->block;
         const int rows = bp->num_latents - row0 < p->block ? bp->num_latents - row0 : p->block;
-        const size_t at = (size_t)item * (size_t)bp->num_latents + (size_t)row0;
+        const size_t at = (size_t)row0 * (size_t)bp->d_latents;
+        float *x = pcv_pass_x(p, item) + at;
 
         if (pcv_item_cancelled(&p->items[item]))
             continue;
-        pcv_layer_tail(l, p->m->plan.k, rows, p->a.ctx + at * (size_t)l->d.v,
-                       bp->latents + (size_t)row0 * (size_t)bp->d_latents,
-                       p->a.x + at * (size_t)bp->d_latents, 0, pcv_pass_scratch(p, thread));
+        pcv_layer_tail(l, p->m->plan.k, rows,
+                       p->a.ctx + (size_t)item * p->a.ctx_floats + (size_t)row0 * (size_t)l->d.v,
+                       n == 0 ? bp->latents + at : x, x, 0, pcv_pass_scratch(p, thread));
     }
     pcv_pool_barrier(p->pool);
 }
 
-void pcv_pass_encode(struct pcv_pass *p, int thread)
+void pcv_pass_encode(struct pcv_pass *p, int thread, int step, int n)
 {
-    const int units = units_per_item(&p->m->plan.encoder);
+    const struct pcv_encoder *enc = &p->m->plan.encoder[p->m->bp.step[step].layer];
+    const int units = units_per_item(enc);
 
-    for (int u; (u = pcv_units_next(&p->encode)) < p->n * units;) {
+    if (n > 0)
+        changed_queries(p, enc, n, thread);
+    for (int u; (u = pcv_units_next(&p->encode[n])) < p->n * units;) {
         if (!pcv_item_cancelled(&p->items[u / units]))
-            attend(p, u / units, u % units, pcv_pass_scratch(p, thread));
+            attend(p, enc, n == 0, u / units, u % units, pcv_pass_scratch(p, thread));
     }
     pcv_pool_barrier(p->pool);
-    tails(p, thread);
+    tails(p, enc->layer, n, thread);
 }
 
 /* ---- dense
@@ -78,26 +112,30 @@ struct pcv_dense_arrays {
 
 int pcv_pass_dense_new(struct pcv_pass *p, struct pcv_err *e)
 {
-    const struct pcv_layer_dims *d = &p->m->bp.cross[0].d;
-    const size_t threads = (size_t)p->threads;
+    const struct pcv_blueprint *bp = &p->m->bp;
+    const size_t threads = (size_t)p->threads, channels = (size_t)bp->cross[0].d.kv_dim;
     struct pcv_dense_arrays *a = pcv_alloc_zero(1, sizeof(*a));
+    size_t qk = 0, v = 0;
 
     if (!a)
         return pcv_fail(e, PCV_ENOMEM, "no memory for the dense path");
     p->dense = a;
+    for (int i = 0; i < bp->ncross; i++) {
+        qk = (size_t)bp->cross[i].d.qk > qk ? (size_t)bp->cross[i].d.qk : qk;
+        v = (size_t)bp->cross[i].d.v > v ? (size_t)bp->cross[i].d.v : v;
+    }
     for (int i = 0; i < p->n; i++)
         if (pcv_tokens_count(&p->items[i].input->tokens) > a->tokens)
             a->tokens = pcv_tokens_count(&p->items[i].input->tokens);
-    a->keys = pcv_alloc((size_t)a->tokens, (size_t)d->qk * sizeof(float));
-    a->values = pcv_alloc((size_t)a->tokens, (size_t)d->v * sizeof(float));
-    a->q = pcv_alloc((size_t)p->m->bp.num_latents, (size_t)(d->qk + d->q_dim) * sizeof(float));
-    a->x = pcv_alloc(threads * (TOKEN_ROWS + 1), (size_t)d->kv_dim * sizeof(float));
+    a->keys = pcv_alloc((size_t)a->tokens, qk * sizeof(float));
+    a->values = pcv_alloc((size_t)a->tokens, v * sizeof(float));
+    a->q = pcv_alloc((size_t)bp->num_latents, (qk + (size_t)bp->d_latents) * sizeof(float));
+    a->x = pcv_alloc(threads * (TOKEN_ROWS + 1), channels * sizeof(float));
     a->scores = pcv_alloc(threads * QUERY_ROWS, (size_t)a->tokens * sizeof(float));
     if (a->keys && a->values && a->q && a->x && a->scores)
         return 0;
     pcv_pass_dense_free(p);
-    return pcv_fail(e, PCV_ENOMEM, "no memory for %lld tokens computed densely",
-                    (long long)p->items[0].input->tokens.segment[0].tokens);
+    return pcv_fail(e, PCV_ENOMEM, "no memory for tokens computed densely");
 }
 
 void pcv_pass_dense_free(struct pcv_pass *p)
@@ -114,30 +152,29 @@ void pcv_pass_dense_free(struct pcv_pass *p)
 }
 
 /* The latents' queries as the formula says: LN_q, then the projection. */
-static void dense_queries(struct pcv_pass *p)
+static void dense_queries(struct pcv_pass *p, const struct pcv_layer *l, const float *x)
 {
-    const struct pcv_blueprint *bp = &p->m->bp;
-    const struct pcv_layer *l = &bp->cross[0];
+    const int latents = p->m->bp.num_latents;
     struct pcv_dense_arrays *a = p->dense;
-    float *xn = a->q + (size_t)bp->num_latents * (size_t)l->d.qk;
+    float *xn = a->q + (size_t)latents * (size_t)l->d.qk;
 
-    p->m->plan.k->norm(xn, l->d.q_dim, bp->latents, l->d.q_dim, l->norm_q.gamma, l->norm_q.beta,
-                       bp->num_latents, l->d.q_dim, l->eps);
-    pcv_linear(p->m->plan.k, bp->num_latents, l->d.qk, l->d.q_dim, xn, l->d.q_dim, l->q.w, l->q.b,
-               a->q, l->d.qk, 0, 0);
+    p->m->plan.k->norm(xn, l->d.q_dim, x, l->d.q_dim, l->norm_q.gamma, l->norm_q.beta, latents,
+                       l->d.q_dim, l->eps);
+    pcv_linear(p->m->plan.k, latents, l->d.qk, l->d.q_dim, xn, l->d.q_dim, l->q.w, l->q.b, a->q,
+               l->d.qk, 0, 0);
 }
 
 /* Threads share tokens by thread index: the dense path has no units, only halves. */
-static void dense_item(struct pcv_pass *p, int item, int thread)
+static void dense_item(struct pcv_pass *p, const struct pcv_layer *l, int item, int n, int thread)
 {
-    const struct pcv_layer *l = &p->m->bp.cross[0];
     const struct pcv_tokens *t = &p->items[item].input->tokens;
     const int64_t tokens = pcv_tokens_count(t);
     const int latents = p->m->bp.num_latents;
     struct pcv_dense_arrays *a = p->dense;
     float *x = a->x + (size_t)thread * (TOKEN_ROWS + 1) * (size_t)l->d.kv_dim;
-    float *ctx = p->a.ctx + (size_t)item * (size_t)latents * (size_t)l->d.v;
 
+    if (thread == 0)
+        dense_queries(p, l, n == 0 ? p->m->bp.latents : pcv_pass_x(p, item));
     for (int64_t m = (int64_t)thread * TOKEN_ROWS; m < tokens; m += p->threads * TOKEN_ROWS) {
         const int64_t rows = tokens - m < TOKEN_ROWS ? tokens - m : TOKEN_ROWS;
 
@@ -147,18 +184,18 @@ static void dense_item(struct pcv_pass *p, int item, int thread)
     }
     pcv_pool_barrier(p->pool);
     for (int i = thread * QUERY_ROWS; i < latents; i += p->threads * QUERY_ROWS)
-        pcv_encode_dense_rows(
-            l, p->m->plan.k, tokens, a->q, i, latents - i < QUERY_ROWS ? latents - i : QUERY_ROWS,
-            a->keys, a->values, ctx, a->scores + (size_t)thread * QUERY_ROWS * (size_t)a->tokens);
+        pcv_encode_dense_rows(l, p->m->plan.k, tokens, a->q, i,
+                              latents - i < QUERY_ROWS ? latents - i : QUERY_ROWS, a->keys,
+                              a->values, p->a.ctx + (size_t)item * p->a.ctx_floats,
+                              a->scores + (size_t)thread * QUERY_ROWS * (size_t)a->tokens);
     pcv_pool_barrier(p->pool);
 }
 
-void pcv_pass_encode_dense(struct pcv_pass *p, int thread)
+void pcv_pass_encode_dense(struct pcv_pass *p, int thread, int step, int n)
 {
-    if (thread == 0)
-        dense_queries(p);
-    pcv_pool_barrier(p->pool);
+    const struct pcv_layer *l = &p->m->bp.cross[p->m->bp.step[step].layer];
+
     for (int i = 0; i < p->n; i++)
-        dense_item(p, i, thread);
-    tails(p, thread);
+        dense_item(p, l, i, n, thread);
+    tails(p, l, n, thread);
 }

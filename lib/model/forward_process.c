@@ -35,35 +35,35 @@ static void half(const struct pcv_pass *p, const struct pcv_self *s, half_fn f, 
     }
 }
 
-static void whole_item(struct pcv_pass *p, int item, int thread)
+/* Whether the step at i is another layer of the same run. */
+static bool more(const struct pcv_blueprint *bp, int i)
+{
+    return i < bp->nsteps && bp->step[i].kind == PCV_STEP_SELF;
+}
+
+static void whole_item(struct pcv_pass *p, int item, int step, int thread)
 {
     const struct pcv_blueprint *bp = &p->m->bp;
     const int blocks = (bp->num_latents + p->block - 1) / p->block;
 
-    for (int i = 0; i < bp->nsteps && !pcv_item_cancelled(&p->items[item]); i++) {
-        struct pcv_self s;
+    for (int i = step; more(bp, i) && !pcv_item_cancelled(&p->items[item]); i++) {
+        const struct pcv_self s = self_of(p, &bp->self[bp->step[i].layer], item, thread);
 
-        if (bp->step[i].kind != PCV_STEP_SELF)
-            continue;
-        s = self_of(p, &bp->self[bp->step[i].layer], item, thread);
         half(p, &s, pcv_self_project, 0, blocks, pcv_pass_scratch(p, thread));
         half(p, &s, pcv_self_update, 0, blocks, pcv_pass_scratch(p, thread));
     }
 }
 
-static void shared_item(struct pcv_pass *p, int item, int thread)
+static void shared_item(struct pcv_pass *p, int item, int step, int thread)
 {
     const struct pcv_blueprint *bp = &p->m->bp;
     const int blocks = (bp->num_latents + p->block - 1) / p->block;
     const int from = blocks * thread / p->threads, to = blocks * (thread + 1) / p->threads;
 
-    for (int i = 0; i < bp->nsteps; i++) {
+    for (int i = step; more(bp, i); i++) {
         const bool skip = pcv_item_cancelled(&p->items[item]);
-        struct pcv_self s;
+        const struct pcv_self s = self_of(p, &bp->self[bp->step[i].layer], item, i % 2);
 
-        if (bp->step[i].kind != PCV_STEP_SELF)
-            continue;
-        s = self_of(p, &bp->self[bp->step[i].layer], item, i % 2);
         if (!skip)
             half(p, &s, pcv_self_project, from, to, pcv_pass_scratch(p, thread));
         pcv_pool_barrier(p->pool);
@@ -73,13 +73,13 @@ static void shared_item(struct pcv_pass *p, int item, int thread)
     pcv_pool_barrier(p->pool);
 }
 
-void pcv_pass_process(struct pcv_pass *p, int thread)
+void pcv_pass_process(struct pcv_pass *p, int thread, int step, int n)
 {
     const int whole = p->n - p->n % p->threads;
 
-    for (int item; (item = pcv_units_next(&p->process)) < whole;)
-        whole_item(p, item, thread);
+    for (int item; (item = pcv_units_next(&p->process[n])) < whole;)
+        whole_item(p, item, step, thread);
     pcv_pool_barrier(p->pool);
     for (int item = whole; item < p->n; item++)
-        shared_item(p, item, thread);
+        shared_item(p, item, step, thread);
 }

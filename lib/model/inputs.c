@@ -22,14 +22,14 @@ static int from_picture(struct pcv_input *in, const struct pcv_adapter *a,
 {
     struct pcv_image picture = {0};
     float *chw = NULL;
-    int width, height;
+    int size[PCV_MAX_AXES] = {0};
     int r = pcv_image_decode(&picture, media->data, media->len, media->type, e);
 
     if (r == 0)
-        r = pcv_image_to_chw(&picture, &a->image.prep, &chw, &width, &height, e);
+        r = pcv_image_to_chw(&picture, &a->grid.prep, &chw, &size[1], &size[0], e);
     pcv_image_free(&picture);
     if (r == 0)
-        r = pcv_image_tokens(in, a, chw, height, width, e);
+        r = pcv_grid_from_numbers(in, a, chw, size, NULL, e);
     free(chw);
     return r;
 }
@@ -39,37 +39,89 @@ static int is_text_type(const char *type)
     return !type || strncmp(type, "text/plain", 10) == 0;
 }
 
+static int from_medium(struct pcv_input *in, const struct pcv_adapter *a,
+                       const struct pcv_media *media, struct pcv_err *e)
+{
+    switch (a->kind) {
+    case PCV_INPUT_IMAGE: return from_picture(in, a, media, e);
+    case PCV_INPUT_TEXT:
+        if (is_text_type(media->type))
+            return pcv_text_from_utf8(in, a, media->data, media->len, e);
+        return pcv_fail(e, PCV_EUNSUPPORTED, "media type %.60s where text/plain is wanted",
+                        media->type);
+    default: return pcv_fail(e, PCV_EUNSUPPORTED, "is taken as a tensor only");
+    }
+}
+
+/* The medium for an adapter: by name, or the only one for the only input. */
+static const struct pcv_media *medium_of(const struct pcv_model *m, const struct pcv_adapter *a,
+                                         const struct pcv_media *media, int n)
+{
+    for (int i = 0; i < n; i++)
+        if (media[i].input ? strcmp(media[i].input, a->name) == 0 : n == 1 && m->bp.ninputs == 1)
+            return &media[i];
+    return NULL;
+}
+
+static int check_media(const struct pcv_model *m, const struct pcv_media *media, int n,
+                       struct pcv_err *e)
+{
+    for (int i = 0; i < n; i++) {
+        int known = !media[i].input && m->bp.ninputs == 1;
+
+        for (int j = 0; media[i].input && j < m->bp.ninputs; j++)
+            known |= strcmp(media[i].input, m->bp.input[j].name) == 0;
+        if (!known) {
+            pcv_fail(e, PCV_EUNKNOWN, "the model has no such input; it takes %s",
+                     m->bp.input[0].name);
+            return pcv_err_at(e, "%.60s", media[i].input ? media[i].input : "(unnamed)");
+        }
+    }
+    if (n > m->bp.ninputs)
+        return pcv_fail(e, PCV_ERANGE, "%d inputs sent, the model takes %d (%s)", n, m->bp.ninputs,
+                        m->bp.input[0].name);
+    return 0;
+}
+
+/* After all segments: their statistics. */
+static int finish(struct pcv_input **ret, struct pcv_input *in, int r, struct pcv_err *e)
+{
+    if (r == 0)
+        r = pcv_input_finish(in, &in->tokens, e);
+    if (r == 0)
+        r = pcv_input_finish(in, &in->queries, e);
+    if (r < 0)
+        pcv_input_free(in);
+    else
+        *ret = in;
+    return r;
+}
+
 int pcv_input_from_media(struct pcv_input **ret, const struct pcv_model *m,
                          const struct pcv_media *media, int n, struct pcv_err *e)
 {
-    const struct pcv_adapter *a = &m->bp.input[0];
     struct pcv_input *in;
-    int r;
+    int r = check_media(m, media, n, e);
 
-    if (n != m->bp.ninputs)
-        return pcv_fail(e, n < m->bp.ninputs ? PCV_EMISSING : PCV_ERANGE,
-                        "%d inputs sent, the model takes %d (%s)", n, m->bp.ninputs, a->name);
-    if (media->input && strcmp(media->input, a->name) != 0) {
-        pcv_fail(e, PCV_EUNKNOWN, "the model has no such input; it takes %s", a->name);
-        return pcv_err_at(e, "%.60s", media->input);
-    }
+    if (r < 0)
+        return r;
     in = new_input(e);
     if (!in)
         return PCV_ENOMEM;
-    if (a->kind == PCV_INPUT_IMAGE)
-        r = from_picture(in, a, media, e);
-    else if (is_text_type(media->type))
-        r = pcv_text_from_utf8(in, a, media->data, media->len, e);
-    else
-        r = pcv_fail(e, PCV_EUNSUPPORTED, "media type %.60s where text/plain is wanted",
-                     media->type);
-    if (r < 0) {
-        pcv_input_free(in);
-        pcv_err_at(e, "%s", a->name);
-        return r;
+    for (int i = 0; i < m->bp.ninputs && r == 0; i++) {
+        const struct pcv_adapter *a = &m->bp.input[i];
+        const struct pcv_media *medium = medium_of(m, a, media, n);
+
+        if (medium)
+            r = from_medium(in, a, medium, e);
+        else if (a->kind == PCV_INPUT_LABEL)
+            r = pcv_label_append(in, a, e);
+        else
+            r = pcv_fail(e, PCV_EMISSING, "input is missing");
+        if (r < 0)
+            pcv_err_at(e, "%s", a->name);
     }
-    *ret = in;
-    return 0;
+    return finish(ret, in, r, e);
 }
 
 /* ---- tensors
@@ -119,6 +171,20 @@ shape:
     return pcv_err_at(e, "%s", s->name);
 }
 
+static int check_batch(const struct pcv_tensor *t, const struct pcv_tensor_spec *s, int64_t *batch,
+                       struct pcv_err *e)
+{
+    if (s->shared)
+        return 0;
+    if (*batch >= 0 && t->shape[0] != *batch) {
+        pcv_fail(e, PCV_ESHAPE, "batch of %lld, others have %lld", (long long)t->shape[0],
+                 (long long)*batch);
+        return pcv_err_at(e, "%s", s->name);
+    }
+    *batch = t->shape[0];
+    return 0;
+}
+
 int64_t pcv_tensors_batch(const struct pcv_model *m, const struct pcv_tensor *t, int n,
                           struct pcv_err *e)
 {
@@ -138,14 +204,10 @@ int64_t pcv_tensors_batch(const struct pcv_model *m, const struct pcv_tensor *t,
             return pcv_err_at(e, "%s", s->name);
         }
         r = check_tensor(&t[i], s, e);
+        if (r == 0)
+            r = check_batch(&t[i], s, &batch, e);
         if (r < 0)
             return r;
-        if (batch >= 0 && t[i].shape[0] != batch) {
-            pcv_fail(e, PCV_ESHAPE, "batch of %lld, others have %lld", (long long)t[i].shape[0],
-                     (long long)batch);
-            return pcv_err_at(e, "%s", s->name);
-        }
-        batch = t[i].shape[0];
     }
     for (int i = 0; i < m->info.ntensors; i++)
         if (!m->tensors[i].optional && !find(t, n, m->tensors[i].name)) {
@@ -155,22 +217,48 @@ int64_t pcv_tensors_batch(const struct pcv_model *m, const struct pcv_tensor *t,
     return batch;
 }
 
-/* attention_mask: 1 = keep, 0 = leave out, in any datatype. */
-static int read_mask(const struct pcv_tensor *t, int64_t from, int64_t n, uint8_t *keep,
+/* A mask: 1 = keep, 0 = leave out, in any datatype. own: free() */
+static int read_mask(const struct pcv_tensor *t, int64_t from, int64_t n, uint8_t **keep,
                      struct pcv_err *e)
 {
     float *v = malloc((size_t)n * sizeof(*v));
-    int r = 0;
+    uint8_t *k = malloc((size_t)n);
+    int r = v && k ? 0 : pcv_fail(e, PCV_ENOMEM, "no memory for a mask of %lld", (long long)n);
 
-    if (!v)
-        return pcv_fail(e, PCV_ENOMEM, "no memory for a mask of %lld", (long long)n);
-    pcv_tensor_to_f32(t, from, n, v);
+    if (r == 0)
+        pcv_tensor_to_f32(t, from, n, v);
     for (int64_t i = 0; i < n && r == 0; i++) {
         if (v[i] != 0 && v[i] != 1)
             r = pcv_fail(e, PCV_ERANGE, "element %lld is neither 0 nor 1", (long long)(from + i));
-        keep[i] = v[i] == 1;
+        k[i] = v[i] == 1;
     }
     free(v);
+    if (r < 0)
+        free(k);
+    else
+        *keep = k;
+    return r;
+}
+
+/* The mask must have one element for each of `tokens` tokens, shaped as they are. */
+static int mask_of(const struct pcv_adapter *a, const struct pcv_tensor *mask, const int64_t *shape,
+                   int ndim, int64_t row, uint8_t **keep, struct pcv_err *e)
+{
+    const int64_t tokens = pcv_shape_count(shape, ndim);
+    char have[96], want[96];
+    int r = 0;
+
+    *keep = NULL;
+    if (!mask)
+        return 0;
+    if (mask->ndim != ndim + 1 || memcmp(mask->shape + 1, shape, (size_t)ndim * sizeof(*shape)))
+        r = pcv_fail(e, PCV_ESHAPE, "shape %s, %s has %s",
+                     pcv_shape_text(mask->shape + 1, mask->ndim - 1, have, sizeof(have)),
+                     a->tensor.name, pcv_shape_text(shape, ndim, want, sizeof(want)));
+    else
+        r = read_mask(mask, row * tokens, tokens, keep, e);
+    if (r < 0)
+        pcv_err_at(e, "%s", a->mask.name);
     return r;
 }
 
@@ -179,72 +267,127 @@ static int text_row(struct pcv_input *in, const struct pcv_adapter *a, const str
 {
     const int64_t n = ids->shape[1];
     int64_t *numbers;
-    uint8_t *keep = NULL;
+    uint8_t *keep;
     int r;
 
     if (n > a->text.max_positions) {
         pcv_fail(e, PCV_ELIMIT, "%lld positions, the model has %d", (long long)n,
                  a->text.max_positions);
-        return pcv_err_at(e, "inputs");
+        return pcv_err_at(e, "%s", a->tensor.name);
     }
-    if (mask && mask->shape[1] != n) {
-        pcv_fail(e, PCV_ESHAPE, "%lld positions, inputs has %lld", (long long)mask->shape[1],
-                 (long long)n);
-        return pcv_err_at(e, "attention_mask");
-    }
+    r = mask_of(a, mask, ids->shape + 1, 1, row, &keep, e);
+    if (r < 0)
+        return r;
     numbers = malloc((size_t)n * sizeof(*numbers));
-    keep = mask ? malloc((size_t)n) : NULL;
-    if (!numbers || (mask && !keep)) {
-        r = pcv_fail(e, PCV_ENOMEM, "no memory for %lld tokens", (long long)n);
-    } else {
-        const char *where = "inputs";
-
-        r = pcv_tensor_to_i64(ids, row * n, n, numbers, e);
-        if (r == 0 && mask) {
-            r = read_mask(mask, row * n, n, keep, e);
-            where = r < 0 ? "attention_mask" : where;
-        }
-        if (r == 0)
-            r = pcv_text_from_ids(in, a, numbers, keep, (int)n, e);
-        if (r < 0)
-            pcv_err_at(e, "%s", where);
-    }
+    r = numbers ? pcv_tensor_to_i64(ids, row * n, n, numbers, e)
+                : pcv_fail(e, PCV_ENOMEM, "no memory for %lld tokens", (long long)n);
+    if (r == 0)
+        r = pcv_text_from_ids(in, a, numbers, keep, (int)n, e);
+    if (r < 0)
+        pcv_err_at(e, "%s", a->tensor.name);
     free(numbers);
     free(keep);
     return r;
 }
 
-static int image_row(struct pcv_input *in, const struct pcv_adapter *a, const struct pcv_tensor *t,
-                     int64_t row, struct pcv_err *e)
+/* Which dimensions of an adapter's tensor are the axes of its grid. */
+static void axes_of(const struct pcv_adapter *a, const struct pcv_tensor *t, int64_t *axis)
 {
-    const int64_t each = t->shape[1] * t->shape[2] * t->shape[3];
-    float *chw;
-    int r;
+    const int axes = a->grid.axes;
 
-    if (t->shape[2] > PCV_MAX_AXIS || t->shape[3] > PCV_MAX_AXIS ||
-        t->shape[2] * t->shape[3] > PCV_MAX_PIXELS) {
-        pcv_fail(e, PCV_ELIMIT, "%lld x %lld pixels; sides of %d and %d pixels are the limit",
-                 (long long)t->shape[2], (long long)t->shape[3], PCV_MAX_AXIS, PCV_MAX_PIXELS);
-        return pcv_err_at(e, "inputs");
+    for (int i = 0; i < axes; i++) {
+        if (a->kind == PCV_INPUT_VIDEO)
+            axis[i] = t->shape[i == 0 ? 1 : i + 2];
+        else if (a->kind == PCV_INPUT_ARRAY || a->kind == PCV_INPUT_AUDIO)
+            axis[i] = t->shape[1 + i];
+        else
+            axis[i] = t->shape[t->ndim - axes + i];
     }
-    chw = malloc((size_t)each * sizeof(*chw));
-    if (!chw)
-        return pcv_fail(e, PCV_ENOMEM, "no memory for %lld numbers", (long long)each);
-    pcv_tensor_to_f32(t, row * each, each, chw);
-    r = pcv_image_tokens(in, a, chw, (int)t->shape[2], (int)t->shape[3], e);
+}
+
+static int grid_row(struct pcv_input *in, const struct pcv_adapter *a, const struct pcv_tensor *t,
+                    const struct pcv_tensor *mask, int64_t row, struct pcv_err *e)
+{
+    const int64_t each = pcv_shape_count(t->shape + 1, t->ndim - 1);
+    int64_t axis[PCV_MAX_AXES];
+    int size[PCV_MAX_AXES];
+    uint8_t *keep = NULL;
+    float *numbers;
+    int r = 0;
+
+    axes_of(a, t, axis);
+    for (int i = 0; i < a->grid.axes; i++) {
+        if (axis[i] > PCV_MAX_PIXELS)
+            return pcv_fail(e, PCV_ELIMIT, "%lld along axis %d; %d are the limit",
+                            (long long)axis[i], i, PCV_MAX_PIXELS);
+        size[i] = (int)axis[i];
+    }
+    r = mask_of(a, mask, axis, a->grid.axes, row, &keep, e);
     if (r < 0)
-        pcv_err_at(e, "inputs");
-    free(chw);
+        return r;
+    numbers = malloc((size_t)each * sizeof(*numbers));
+    if (numbers) {
+        pcv_tensor_to_f32(t, row * each, each, numbers);
+        r = pcv_grid_from_numbers(in, a, numbers, size, keep, e);
+    } else {
+        r = pcv_fail(e, PCV_ENOMEM, "no memory for %lld numbers", (long long)each);
+    }
+    if (r < 0)
+        pcv_err_at(e, "%s", a->tensor.name);
+    free(numbers);
+    free(keep);
     return r;
+}
+
+/* Output queries given by the caller: vectors, the same for the whole batch. */
+static int caller_queries(struct pcv_input *in, const struct pcv_tensor *t, struct pcv_err *e)
+{
+    const int64_t rows = t->shape[0], width = t->shape[1];
+    float *numbers = pcv_input_take(in, (size_t)(rows * width), sizeof(float));
+    float *planes = pcv_input_take(in, (size_t)(rows * width), sizeof(float));
+    struct pcv_segment *s;
+
+    if (!numbers || !planes)
+        return pcv_fail(e, PCV_ENOMEM, "no memory for %lld output queries", (long long)rows);
+    pcv_tensor_to_f32(t, 0, rows * width, numbers);
+    for (int64_t i = 0; i < rows * width; i++) {
+        if (!isfinite(numbers[i])) {
+            pcv_fail(e, PCV_ERANGE, "element %lld is not finite", (long long)i);
+            return pcv_err_at(e, "%s", t->name);
+        }
+        planes[i % width * rows + i / width] = numbers[i];
+    }
+    s = pcv_input_segment(&in->queries, (int)width, rows);
+    s->ngroups = 1;
+    s->group[0] = (struct pcv_group){.kind = PCV_GROUP_DENSE,
+                                     .n = (int)width,
+                                     .nranges = 1,
+                                     .range = {{0, (int)width}},
+                                     .planes = planes,
+                                     .raw = (int)width,
+                                     .constant = -1};
+    return 0;
+}
+
+static int adapter_row(struct pcv_input *in, const struct pcv_adapter *a,
+                       const struct pcv_tensor *t, int n, int64_t row, struct pcv_err *e)
+{
+    const struct pcv_tensor *mask = a->mask.name ? find(t, n, a->mask.name) : NULL;
+
+    if (a->kind == PCV_INPUT_LABEL)
+        return pcv_label_append(in, a, e);
+    if (a->kind == PCV_INPUT_TEXT)
+        return text_row(in, a, find(t, n, a->tensor.name), mask, row, e);
+    return grid_row(in, a, find(t, n, a->tensor.name), mask, row, e);
 }
 
 int pcv_input_from_tensors(struct pcv_input **ret, const struct pcv_model *m,
                            const struct pcv_tensor *t, int n, int64_t row, struct pcv_err *e)
 {
-    const struct pcv_adapter *a = &m->bp.input[0];
     const int64_t batch = pcv_tensors_batch(m, t, n, e);
+    const struct pcv_tensor *queries = find(t, n, "queries");
     struct pcv_input *in;
-    int r;
+    int r = 0;
 
     if (batch < 0)
         return (int)batch;
@@ -254,14 +397,9 @@ int pcv_input_from_tensors(struct pcv_input **ret, const struct pcv_model *m,
     in = new_input(e);
     if (!in)
         return PCV_ENOMEM;
-    if (a->kind == PCV_INPUT_TEXT)
-        r = text_row(in, a, find(t, n, "inputs"), find(t, n, "attention_mask"), row, e);
-    else
-        r = image_row(in, a, find(t, n, "inputs"), row, e);
-    if (r < 0) {
-        pcv_input_free(in);
-        return r;
-    }
-    *ret = in;
-    return 0;
+    for (int i = 0; i < m->bp.ninputs && r == 0; i++)
+        r = adapter_row(in, &m->bp.input[i], t, n, row, e);
+    if (r == 0 && queries)
+        r = caller_queries(in, queries, e);
+    return finish(ret, in, r, e);
 }

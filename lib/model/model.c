@@ -7,47 +7,40 @@
 #include <stdlib.h>
 #include <string.h>
 
+static const char *const no_media[] = {NULL};
 static const char *const text_media[] = {"text/plain", NULL};
 static const char *const image_media[] = {"image/png", "image/jpeg", NULL};
 
-static void describe_tensors(struct pcv_model *m, const struct pcv_adapter *a)
+static const char *const *media_of(const struct pcv_adapter *a)
 {
-    struct pcv_tensor_spec *t = &m->tensors[m->info.ntensors];
+    switch (a->kind) {
+    case PCV_INPUT_TEXT: return text_media;
+    case PCV_INPUT_IMAGE: return image_media;
+    default: return no_media;
+    }
+}
 
-    if (a->kind == PCV_INPUT_TEXT) {
-        *t = (struct pcv_tensor_spec){
-            .name = "inputs", .dtype = PCV_I64, .ndim = 2, .shape = {-1, -1}};
-        t[1] = *t;
-        t[1].name = "attention_mask";
-        t[1].optional = true;
-        m->info.ntensors += 2;
-        return;
-    }
-    *t = (struct pcv_tensor_spec){
-        .name = "inputs", .dtype = PCV_F32, .ndim = 4, .shape = {-1, a->image.raw, -1, -1}};
-    if (a->image.position == PCV_POSITION_LEARNED) {
-        t->shape[2] = a->image.height;
-        t->shape[3] = a->image.width;
-    }
-    m->info.ntensors++;
+static int64_t most_tokens(const struct pcv_adapter *a)
+{
+    if (a->kind == PCV_INPUT_TEXT || a->kind == PCV_INPUT_LABEL || a->grid.fixed)
+        return pcv_adapter_tokens(a);
+    return PCV_MAX_PIXELS;
 }
 
 static void describe_inputs(struct pcv_model *m)
 {
     for (int i = 0; i < m->bp.ninputs; i++) {
         const struct pcv_adapter *a = &m->bp.input[i];
-        const bool text = a->kind == PCV_INPUT_TEXT;
 
         m->inputs[i] = (struct pcv_input_info){
             .name = a->name,
             .kind = a->kind,
-            .media = text ? text_media : image_media,
-            .max_tokens = text ? a->text.max_positions
-                          : a->image.position == PCV_POSITION_LEARNED
-                              ? (int64_t)a->image.height * a->image.width
-                              : PCV_MAX_PIXELS,
+            .media = media_of(a),
+            .max_tokens = most_tokens(a),
         };
-        describe_tensors(m, a);
+        m->tensors[m->info.ntensors++] = a->tensor;
+        if (a->mask.name)
+            m->tensors[m->info.ntensors++] = a->mask;
     }
 }
 
@@ -55,21 +48,32 @@ static void describe_tasks(struct pcv_model *m)
 {
     for (int i = 0; i < m->bp.ntasks; i++) {
         const struct pcv_task *t = &m->bp.task[i];
-        struct pcv_task_info *info = &m->tasks[i];
 
-        *info = (struct pcv_task_info){
+        m->tasks[i] = (struct pcv_task_info){
             .name = t->name,
             .kind = t->kind,
             .width = t->width,
             .labels = (const char *const *)t->labels,
             .max_rows = t->rows,
-            .output = {.name = "logits", .dtype = PCV_F32, .ndim = 2, .shape = {-1, t->width}},
+            .output = t->output,
         };
-        if (t->kind == PCV_TASK_FILL_MASK) {
-            info->output.ndim = 3;
-            info->output.shape[1] = -1;
-            info->output.shape[2] = t->width;
-        }
+        if (t->points)
+            m->tensors[m->info.ntensors++] = (struct pcv_tensor_spec){
+                .name = t->points,
+                .dtype = PCV_I64,
+                .ndim = 1,
+                .shape = {-1},
+                .optional = true,
+                .shared = true,
+            };
+        if (t->source == PCV_QUERY_CALLER)
+            m->tensors[m->info.ntensors++] = (struct pcv_tensor_spec){
+                .name = "queries",
+                .dtype = PCV_F32,
+                .ndim = 2,
+                .shape = {-1, t->layer.d.q_dim},
+                .shared = true,
+            };
     }
 }
 

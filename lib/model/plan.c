@@ -4,12 +4,23 @@
 #include "lib/kernel/gemm.h"
 #include "lib/model/cost.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 static float *take(struct pcv_plan *p, size_t count)
 {
-    float *a = pcv_alloc(count, sizeof(float));
+    float *a;
 
+    if (p->nowned == p->capacity) {
+        const int capacity = 2 * p->capacity + 16;
+        float **owned = realloc(p->owned, (size_t)capacity * sizeof(*owned));
+
+        if (!owned)
+            return NULL;
+        p->owned = owned;
+        p->capacity = capacity;
+    }
+    a = pcv_alloc(count, sizeof(float));
     if (a) {
         p->owned[p->nowned++] = a;
         p->bytes += count * sizeof(float);
@@ -21,6 +32,7 @@ void pcv_plan_clear(struct pcv_plan *p)
 {
     for (int i = 0; i < p->nowned; i++)
         pcv_free(p->owned[i]);
+    free(p->owned);
     *p = (struct pcv_plan){0};
 }
 
@@ -84,17 +96,16 @@ static int fold_norm(struct pcv_plan *p, const struct pcv_layer *l, const struct
         const float *row = a->w + (size_t)o * in;
 
         s[o] = p->k->dot(row, l->norm_kv.gamma, in);
-        b[o] = a->b[o] + p->k->dot(row, l->norm_kv.beta, in);
+        b[o] = (a->b ? a->b[o] : 0) + p->k->dot(row, l->norm_kv.beta, in);
     }
     *sum = s;
     *bias = b;
     return 0;
 }
 
-static int plan_tables(struct pcv_plan *p, const struct pcv_adapter *a, struct pcv_pool *pool,
-                       struct pcv_err *e)
+static int plan_tables(struct pcv_plan *p, struct pcv_encoder *enc, const struct pcv_adapter *a,
+                       struct pcv_pool *pool, struct pcv_err *e)
 {
-    struct pcv_encoder *enc = &p->encoder;
     const struct pcv_layer *l = enc->layer;
     const struct {
         const float *table;
@@ -131,12 +142,12 @@ static int plan_tables(struct pcv_plan *p, const struct pcv_adapter *a, struct p
     return r;
 }
 
-static int plan_encoder(struct pcv_plan *p, const struct pcv_blueprint *bp, struct pcv_pool *pool,
-                        struct pcv_err *e)
+/* Queries of the learned latents are constants: projected, and absorbed, once. */
+static int plan_first(struct pcv_plan *p, const struct pcv_blueprint *bp, struct pcv_encoder *enc,
+                      struct pcv_pool *pool, struct pcv_err *e)
 {
-    const struct pcv_adapter *a = &bp->input[0];
-    const struct pcv_layer *l = &bp->cross[bp->step[0].layer];
-    struct pcv_encoder *enc = &p->encoder;
+    const struct pcv_layer *l = enc->layer;
+    const size_t step = (size_t)bp->num_latents * l->d.kv_dim;
     float *q = take(p, (size_t)bp->num_latents * l->d.qk), *u;
     struct project job = {.k = p->k,
                           .norm = &l->norm_q,
@@ -154,62 +165,103 @@ static int plan_encoder(struct pcv_plan *p, const struct pcv_blueprint *bp, stru
     r = project(&job, pool, e);
     if (r < 0)
         return r;
-    enc->layer = l;
-    enc->num_latents = bp->num_latents;
-    enc->channels = a->channels;
     enc->q = q;
-    p->table_rows = pcv_adapter_table_rows(a);
-    enc->mode = pcv_encode_choose(enc, a);
     if (enc->mode == PCV_ENCODE_TABLES)
-        return plan_tables(p, a, pool, e);
-    u = take(p, (size_t)l->d.heads * bp->num_latents * l->d.kv_dim);
+        return 0;
+    u = take(p, (size_t)l->d.heads * step);
     if (!u)
         return pcv_fail(e, PCV_ENOMEM, "no memory for absorbed queries");
-    pcv_encode_absorb(l, q, bp->num_latents, u);
+    pcv_encode_absorb(l, q, bp->num_latents, u, step);
     enc->u = u;
     return 0;
 }
 
+static int plan_encoder(struct pcv_plan *p, const struct pcv_blueprint *bp, int i,
+                        struct pcv_pool *pool, struct pcv_err *e)
+{
+    struct pcv_encoder *enc = &p->encoder[i];
+    int r = 0;
+
+    *enc = (struct pcv_encoder){
+        .layer = &bp->cross[i],
+        .num_latents = bp->num_latents,
+        .channels = bp->cross[i].d.kv_dim,
+    };
+    enc->mode = pcv_encode_choose(enc, bp);
+    if (enc->mode == PCV_ENCODE_TABLES)
+        r = plan_tables(p, enc, &bp->input[0], pool, e);
+    if (r == 0 && bp->step[0].layer == i)
+        r = plan_first(p, bp, enc, pool, e);
+    return r;
+}
+
 /* ---- decoders
  * ------------------------------------------------------------------------------------- */
+
+static int query_table_rows(const struct pcv_blueprint *bp, const struct pcv_task *t)
+{
+    int rows = 0;
+
+    if (t->source == PCV_QUERY_INPUT)
+        return pcv_adapter_table_rows(&bp->input[0]);
+    for (int i = 0; t->source == PCV_QUERY_GRID && i < t->queries.segment[0].ngroups; i++)
+        if (t->queries.segment[0].group[i].kind == PCV_GROUP_TABLE)
+            rows += t->queries.segment[0].group[i].rows;
+    return rows;
+}
 
 static int plan_decoder(struct pcv_plan *p, const struct pcv_blueprint *bp, int i,
                         struct pcv_pool *pool, struct pcv_err *e)
 {
     const struct pcv_task *t = &bp->task[i];
     const struct pcv_layer *l = &t->layer;
-    float *q = take(p, (size_t)t->rows * l->d.qk);
-    struct project job = {.k = p->k,
-                          .norm = &l->norm_q,
-                          .eps = l->eps,
-                          .x = t->query,
-                          .rows = t->rows,
-                          .in = l->d.q_dim,
-                          .out = l->d.qk,
-                          .w = &l->q,
-                          .y = q};
+    struct pcv_decoder *d = &p->decoder[i];
+    struct project job = {
+        .k = p->k, .norm = &l->norm_q, .eps = l->eps, .x = t->query, .rows = t->rows};
+    float *q;
 
-    if (!q)
-        return pcv_fail(e, PCV_ENOMEM, "no memory for %d output queries", t->rows);
-    p->decoder[i] = (struct pcv_decoder){
+    *d = (struct pcv_decoder){
+        .kind = t->decoder == PCV_DECODER_POOL      ? PCV_DECODE_POOL
+                : t->decoder == PCV_DECODER_LATENTS ? PCV_DECODE_LATENTS
+                : t->source == PCV_QUERY_LEARNED    ? PCV_DECODE_LEARNED
+                                                    : PCV_DECODE_TOKENS,
         .layer = l,
+        .norm = t->norm,
         .latents = bp->num_latents,
+        .d_latents = bp->d_latents,
         .rows = t->rows,
         .query = t->query,
-        .q = q,
         .head = t->head,
         .width = t->width,
     };
+    d->table_rows = query_table_rows(bp, t);
+    if (d->kind != PCV_DECODE_LEARNED)
+        return 0;
+    d->q = q = take(p, (size_t)t->rows * l->d.qk);
+    if (!q)
+        return pcv_fail(e, PCV_ENOMEM, "no memory for %d output queries", t->rows);
+    job.in = l->d.q_dim;
+    job.out = l->d.qk;
+    job.w = &l->q;
+    job.y = q;
     return project(&job, pool, e);
 }
 
 int pcv_plan_make(struct pcv_plan *p, const struct pcv_blueprint *bp, const struct pcv_kernels *k,
                   struct pcv_pool *pool, struct pcv_err *e)
 {
-    int r;
+    int r = 0;
 
     p->k = k;
-    r = plan_encoder(p, bp, pool, e);
+    for (int i = 0; i < bp->ninputs; i++) {
+        const int rows = pcv_adapter_table_rows(&bp->input[i]);
+
+        p->table_rows = rows > p->table_rows ? rows : p->table_rows;
+    }
+    for (int i = 1; i < bp->nsteps; i++)
+        p->repeats |= bp->step[i].kind == PCV_STEP_CROSS;
+    for (int i = 0; i < bp->ncross && r == 0; i++)
+        r = plan_encoder(p, bp, i, pool, e);
     for (int i = 0; i < bp->ntasks && r == 0; i++)
         r = plan_decoder(p, bp, i, pool, e);
     return r;

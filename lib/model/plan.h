@@ -11,11 +11,12 @@
 
 struct pcv_plan {
     const struct pcv_kernels *k;
-    struct pcv_encoder encoder;                /* the first step */
+    struct pcv_encoder encoder[PCV_MAX_CROSS]; /* by cross layer */
     struct pcv_decoder decoder[PCV_MAX_TASKS]; /* by task */
-    int table_rows;                            /* looked-up rows of a token, at most */
-    float *owned[4 * PCV_MAX_GROUPS + 2 * PCV_MAX_TASKS + 8];
-    int nowned;
+    int table_rows;                            /* looked-up rows of a segment, at most */
+    bool repeats;                              /* latents read the input more than once */
+    float **owned;
+    int nowned, capacity;
     uint64_t bytes; /* of owned */
 };
 

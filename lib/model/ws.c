@@ -19,53 +19,81 @@ static size_t most(size_t a, size_t b)
     return a > b ? a : b;
 }
 
+int pcv_ws_slice(int latents, int threads, int items)
+{
+    int n = 2048 / latents;
+
+    if (n < threads)
+        n = threads;
+    return n < items ? n : items;
+}
+
 /* The longest scratch that any phase wants from one thread. */
 static size_t thread_need(const struct pcv_model *m, int block)
 {
     const struct pcv_blueprint *bp = &m->bp;
-    size_t n = m->plan.encoder.mode == PCV_ENCODE_TABLES
-                   ? pcv_encode_tables_need(&m->plan.encoder)
-                   : pcv_encode_factored_need(&m->plan.encoder, m->plan.table_rows);
+    size_t n = 0;
 
-    for (int i = 0; i < bp->ncross; i++)
+    for (int i = 0; i < bp->ncross; i++) {
+        const struct pcv_encoder *enc = &m->plan.encoder[i];
+
+        n = most(n, enc->mode == PCV_ENCODE_TABLES
+                        ? pcv_encode_tables_need(enc)
+                        : pcv_encode_factored_need(enc, m->plan.table_rows));
         n = most(n, pcv_layer_tail_need(&bp->cross[i].d, block));
+        n = most(n, (size_t)block * (size_t)bp->d_latents); /* queries' LayerNorm */
+    }
     for (int i = 0; i < bp->nself; i++)
         n = most(n, pcv_self_need(&bp->self[i], bp->num_latents, block));
     for (int i = 0; i < bp->ntasks; i++)
-        n = most(n, pcv_decode_need(&m->plan.decoder[i]));
+        n = most(n, pcv_decode_need(&m->plan.decoder[i], block));
     return pcv_pad_floats(n);
+}
+
+static void size_arrays(struct pcv_ws_arrays *a, const struct pcv_model *m, int threads)
+{
+    const struct pcv_blueprint *bp = &m->bp;
+    const size_t latents = (size_t)bp->num_latents;
+
+    for (int i = 0; i < bp->ncross; i++) {
+        const struct pcv_layer_dims *d = &bp->cross[i].d;
+
+        a->ctx_floats = most(a->ctx_floats, latents * (size_t)d->v);
+        if (!m->plan.repeats)
+            continue;
+        a->cross_q_floats = most(a->cross_q_floats, latents * (size_t)d->qk);
+        if (m->plan.encoder[i].mode == PCV_ENCODE_FACTORED)
+            a->cross_u_floats =
+                most(a->cross_u_floats, latents * (size_t)d->heads * (size_t)d->kv_dim);
+    }
+    for (int i = 0; i < bp->nself; i++) {
+        a->q_floats = most(a->q_floats, latents * (size_t)bp->self[i].d.qk);
+        a->v_floats = most(a->v_floats, latents * (size_t)bp->self[i].d.v);
+    }
+    for (int i = 0; i < bp->ntasks; i++)
+        a->decode_floats = most(a->decode_floats, pcv_decode_item_need(&m->plan.decoder[i]));
+    a->k_floats = a->q_floats = pcv_pad_floats(a->q_floats);
+    a->v_floats = pcv_pad_floats(a->v_floats);
+    a->decode_floats = pcv_pad_floats(a->decode_floats);
+    a->thread_floats = thread_need(m, pcv_ws_block(bp->num_latents, threads));
 }
 
 struct pcv_ws_arrays pcv_ws_carve(struct pcv_bump *b, const struct pcv_model *m, int items,
                                   int threads)
 {
-    const struct pcv_blueprint *bp = &m->bp;
-    const size_t latents = (size_t)bp->num_latents, sets = (size_t)pcv_ws_sets(threads);
-    const size_t width = latents * (size_t)bp->d_latents;
+    const size_t n = (size_t)pcv_ws_slice(m->bp.num_latents, threads, items);
+    const size_t sets = (size_t)pcv_ws_sets(threads);
     struct pcv_ws_arrays a = {0};
-    size_t qk = 0, v = 0, task_qk = 0, task_v = 0;
 
-    for (int i = 0; i < bp->nself; i++) {
-        qk = most(qk, (size_t)bp->self[i].d.qk);
-        v = most(v, (size_t)bp->self[i].d.v);
-    }
-    for (int i = 0; i < bp->ntasks; i++) {
-        task_qk = most(task_qk, (size_t)bp->task[i].layer.d.qk);
-        task_v = most(task_v, (size_t)bp->task[i].layer.d.v);
-    }
-    a.q_floats = a.k_floats = pcv_pad_floats(latents * qk);
-    a.v_floats = pcv_pad_floats(latents * v);
-    a.key_floats = pcv_pad_floats(latents * task_qk);
-    a.value_floats = pcv_pad_floats(latents * task_v);
-    a.thread_floats = thread_need(m, pcv_ws_block(bp->num_latents, threads));
-    a.x = pcv_take(b, (size_t)items * width);
-    a.ctx = pcv_take(b, (size_t)items * latents * (size_t)bp->cross[0].d.v);
+    size_arrays(&a, m, threads);
+    a.x = pcv_take(b, n * (size_t)m->bp.num_latents * (size_t)m->bp.d_latents);
+    a.ctx = pcv_take(b, n * a.ctx_floats);
+    a.cross_q = pcv_take(b, n * a.cross_q_floats);
+    a.cross_u = pcv_take(b, n * a.cross_u_floats);
     a.q = pcv_take(b, sets * a.q_floats);
     a.k = pcv_take(b, sets * a.k_floats);
     a.v = pcv_take(b, sets * a.v_floats);
-    a.xn = pcv_take(b, (size_t)items * width);
-    a.keys = pcv_take(b, (size_t)items * a.key_floats);
-    a.values = pcv_take(b, (size_t)items * a.value_floats);
+    a.decode = pcv_take(b, n * a.decode_floats);
     a.thread = pcv_take(b, (size_t)threads * a.thread_floats);
     return a;
 }

@@ -5,16 +5,18 @@
 #include "lib/base/bump.h"
 #include "lib/model/model.h"
 
-/* Every array of a forward of up to `items` items by `threads` threads. Items' arrays stand one
- * after another. */
+/* Every array of a slice of up to `items` items by `threads` threads. Items' arrays stand one after
+ * another. */
 struct pcv_ws_arrays {
-    float *x;             /* [items, N, D] latents */
-    float *ctx;           /* [items, N, v of the encoder] */
-    float *q, *k, *v;     /* [sets, N, qk | qk | v] of the process stack; see sets */
-    float *xn;            /* [items, N, D] decoder's normalised latents */
-    float *keys, *values; /* [items, N, widest qk | v of the decoders] */
-    float *thread;        /* [threads, thread_floats] */
-    size_t q_floats, k_floats, v_floats, key_floats, value_floats, thread_floats;
+    float *x;       /* [items, N, D] latents */
+    float *ctx;     /* [items, N, v of the encoder] */
+    float *cross_q; /* [items, N, qk]: queries of changed latents, where the input is read again */
+    float *cross_u; /* [items, heads, N, C]: absorbed */
+    float *q, *k, *v; /* [sets, N, qk | qk | v] of the process stack; see sets */
+    float *decode;    /* [items, decode_floats] what decoders prepare of an item */
+    float *thread;    /* [threads, thread_floats] */
+    size_t ctx_floats, cross_q_floats, cross_u_floats;
+    size_t q_floats, k_floats, v_floats, decode_floats, thread_floats;
 };
 
 /* An item of its own per thread, or two sets in turn where threads share an item. */
@@ -26,6 +28,10 @@ static inline int pcv_ws_sets(int threads)
 /* Rows of latents that a thread takes at a time: fixed by the model and the number of threads,
  * never by the batch, so that every product has the same shape in any company. */
 int pcv_ws_block(int latents, int threads);
+
+/* Items that go through the stages together. More would only take memory: a product of a few
+ * hundred rows runs as fast as one of thousands. */
+int pcv_ws_slice(int latents, int threads, int items);
 
 struct pcv_ws_arrays pcv_ws_carve(struct pcv_bump *b, const struct pcv_model *m, int items,
                                   int threads);

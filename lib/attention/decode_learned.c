@@ -1,0 +1,188 @@
+/* decode_learned.c - output queries that are rows of a table: the masked LM's positions, a
+ * classifier's one query. Their LayerNorm and projection are constants of the model. */
+#include "lib/attention/decode_internal.h"
+#include "lib/kernel/gemm.h"
+
+#include <math.h>
+#include <string.h>
+
+struct scratch {
+    float *q, *query, *ctx, *out, *u, *agg, *scores, *logits, *tail;
+};
+
+static struct scratch carve(struct pcv_bump *b, const struct pcv_decoder *d)
+{
+    const struct pcv_layer_dims *l = &d->layer->d;
+    const size_t rows = PCV_DECODE_TILE;
+
+    return (struct scratch){
+        .q = pcv_take(b, rows * l->qk),
+        .query = pcv_take(b, rows * l->q_dim),
+        .ctx = pcv_take(b, rows * l->v),
+        .out = pcv_take(b, rows * l->q_dim),
+        .u = pcv_take(b, rows * l->kv_dim),
+        .agg = pcv_take(b, rows * l->kv_dim),
+        .scores = pcv_take(b, rows * d->latents),
+        .logits = pcv_take(b, rows * d->width),
+        .tail = pcv_take(b, pcv_layer_tail_need(l, PCV_DECODE_TILE)),
+    };
+}
+
+size_t pcv_decode_learned_need(const struct pcv_decoder *d)
+{
+    struct pcv_bump count = {0};
+
+    carve(&count, d);
+    return count.used;
+}
+
+/* What is kept of an item: normalised latents, keys and values. */
+struct prepared {
+    float *xn, *keys, *values;
+};
+
+static struct prepared prepared_of(struct pcv_bump *b, const struct pcv_decoder *d)
+{
+    const struct pcv_layer_dims *l = &d->layer->d;
+    const size_t n = (size_t)d->latents;
+
+    return (struct prepared){
+        .xn = pcv_take(b, n * l->kv_dim),
+        .keys = pcv_take(b, n * l->qk),
+        .values = pcv_take(b, n * l->v),
+    };
+}
+
+size_t pcv_decode_learned_item_need(const struct pcv_decoder *d)
+{
+    struct pcv_bump count = {0};
+
+    prepared_of(&count, d);
+    return count.used;
+}
+
+bool pcv_decode_absorbs(const struct pcv_decoder *d, int nrows)
+{
+    const struct pcv_layer_dims *l;
+    double n, c, wide, rows = nrows;
+
+    if (d->kind != PCV_DECODE_LEARNED)
+        return false;
+    l = &d->layer->d;
+    n = d->latents;
+    c = l->kv_dim;
+    wide = l->qk + l->v;
+    return rows * (c * wide + 2 * l->heads * n * c) < n * c * wide + rows * n * wide;
+}
+
+void pcv_decode_learned_prepare(const struct pcv_decoder *d, const struct pcv_kernels *k,
+                                const struct pcv_decode_job *job, int row0, int rows)
+{
+    const struct pcv_layer *l = d->layer;
+    const int c = l->d.kv_dim, qk = l->d.qk, v = l->d.v;
+    struct pcv_bump bump = {.base = job->item_scratch};
+    const struct prepared p = prepared_of(&bump, d);
+    float *xn = p.xn + (size_t)row0 * c;
+
+    k->norm(xn, c, job->latents + (size_t)row0 * c, c, l->norm_kv.gamma, l->norm_kv.beta, rows, c,
+            l->eps);
+    if (job->absorbed)
+        return;
+    pcv_linear(k, rows, qk, c, xn, c, l->k.w, l->k.b, p.keys + (size_t)row0 * qk, qk, 0, 0);
+    pcv_linear(k, rows, v, c, xn, c, l->val.w, l->val.b, p.values + (size_t)row0 * v, v, 0, 0);
+}
+
+/* Copies the job's query rows, projected (for attention) and as they are (for the residual). */
+static void gather(const struct pcv_decoder *d, const struct pcv_decode_job *job, int row0,
+                   int rows, float *q, float *query)
+{
+    const struct pcv_layer_dims *l = &d->layer->d;
+
+    for (int i = 0; i < rows; i++) {
+        const int row = pcv_decode_row(job, row0 + i);
+
+        memcpy(q + (size_t)i * l->qk, d->q + (size_t)row * l->qk, (size_t)l->qk * sizeof(float));
+        if (l->residual)
+            memcpy(query + (size_t)i * l->q_dim, d->query + (size_t)row * l->q_dim,
+                   (size_t)l->q_dim * sizeof(float));
+    }
+}
+
+/* q.(Wk x + bk) = (Wk^T q).x + a term equal for all latents; sum p (Wv x + bv) = Wv sum p x + bv.
+ */
+static void attend_absorbed(const struct pcv_decoder *d, const struct pcv_kernels *k,
+                            const struct prepared *p, int rows, const float *q, float *ctx,
+                            const struct scratch *sc)
+{
+    const struct pcv_layer *l = d->layer;
+    const int c = l->d.kv_dim, dk = l->d.qk / l->d.heads, dv = l->d.v / l->d.heads;
+    const struct pcv_attend a = {
+        .heads = 1,
+        .dk = c,
+        .dv = c,
+        .nkv = d->latents,
+        .keys = p->xn,
+        .values = p->xn,
+        .ldk = c,
+        .ldv = c,
+        .scale = 1.0f / sqrtf((float)dk),
+    };
+
+    for (int h = 0; h < l->d.heads; h++) {
+        pcv_gemm_nn(rows, c, dk, q + (size_t)h * dk, l->d.qk, l->k.w + (size_t)h * dk * c, c, sc->u,
+                    c, 0);
+        pcv_attend_rows(&a, k, rows, sc->u, c, sc->agg, c, sc->scores);
+        pcv_linear(k, rows, dv, c, sc->agg, c, l->val.w + (size_t)h * dv * c,
+                   l->val.b ? l->val.b + h * dv : NULL, ctx + (size_t)h * dv, l->d.v, 0, 0);
+    }
+}
+
+static void attend(const struct pcv_decoder *d, const struct pcv_kernels *k,
+                   const struct pcv_decode_job *job, int rows, const float *q, float *ctx,
+                   const struct scratch *sc)
+{
+    struct pcv_bump bump = {.base = job->item_scratch};
+    const struct prepared p = prepared_of(&bump, d);
+
+    if (job->absorbed) {
+        attend_absorbed(d, k, &p, rows, q, ctx, sc);
+    } else {
+        const struct pcv_attend a = pcv_decode_attend(d, p.keys, p.values);
+
+        pcv_attend_rows(&a, k, rows, q, d->layer->d.qk, ctx, d->layer->d.v, sc->scores);
+    }
+}
+
+void pcv_decode_learned_tile(const struct pcv_decoder *d, const struct pcv_kernels *k,
+                             const struct pcv_decode_job *job, int row0, int rows, float *scratch)
+{
+    struct pcv_bump bump = {.base = scratch};
+    const struct scratch sc = carve(&bump, d);
+
+    gather(d, job, row0, rows, sc.q, sc.query);
+    attend(d, k, job, rows, sc.q, sc.ctx, &sc);
+    pcv_layer_tail(d->layer, k, rows, sc.ctx, sc.query, sc.out, 0, sc.tail);
+    pcv_decode_head(d, k, rows, sc.out, job->logits + (size_t)row0 * d->width, 0);
+}
+
+void pcv_decode_pack(const struct pcv_decoder *d, const struct pcv_kernels *k,
+                     const struct pcv_decode_job *const *jobs, int njobs, float *scratch)
+{
+    struct pcv_bump bump = {.base = scratch};
+    const struct scratch sc = carve(&bump, d);
+    const struct pcv_layer_dims *l = &d->layer->d;
+    int rows = 0;
+
+    for (int i = 0; i < njobs; i++) {
+        float *q = sc.q + (size_t)rows * l->qk;
+
+        gather(d, jobs[i], 0, jobs[i]->nrows, q, sc.query + (size_t)rows * l->q_dim);
+        attend(d, k, jobs[i], jobs[i]->nrows, q, sc.ctx + (size_t)rows * l->v, &sc);
+        rows += jobs[i]->nrows;
+    }
+    pcv_layer_tail(d->layer, k, rows, sc.ctx, sc.query, sc.out, 1, sc.tail);
+    pcv_decode_head(d, k, rows, sc.out, sc.logits, 1);
+    for (int i = 0, at = 0; i < njobs; at += jobs[i]->nrows, i++)
+        memcpy(jobs[i]->logits, sc.logits + (size_t)at * d->width,
+               (size_t)jobs[i]->nrows * d->width * sizeof(float));
+}

@@ -1,0 +1,342 @@
+/* grid.c - numbers on a grid as tokens: content first, position channels after it, padding last. */
+#include "lib/input/fourier.h"
+#include "lib/input/input.h"
+#include "lib/kernel/gemm.h"
+
+#include <math.h>
+#include <string.h>
+
+/* Where [pos, sin, cos] of axis `axis` stand in the token. */
+static void fourier_ranges(const struct pcv_grid_adapter *g, int axis, int first,
+                           struct pcv_group *to)
+{
+    const int k = g->bands, d = g->axes;
+
+    to->n = 1 + 2 * k;
+    to->nranges = 3;
+    if (g->order == PCV_FOURIER_BY_KIND) {
+        to->range[0].from = first + axis;
+        to->range[1].from = first + d + axis * k;
+        to->range[2].from = first + d + d * k + axis * k;
+    } else {
+        to->range[0].from = first + axis * (2 * k + 1) + 2 * k;
+        to->range[1].from = first + axis * (2 * k + 1);
+        to->range[2].from = first + axis * (2 * k + 1) + k;
+    }
+    to->range[0].n = 1;
+    to->range[1].n = to->range[2].n = k;
+}
+
+/* Which tokens stay: their numbers in order, or NULL when all do. */
+static int kept_tokens(struct pcv_input *in, const uint8_t *keep, int64_t tokens, int32_t **kept,
+                       int64_t *n, struct pcv_err *e)
+{
+    *kept = NULL;
+    *n = 0;
+    for (int64_t i = 0; i < tokens; i++)
+        *n += !keep || keep[i];
+    if (*n == 0)
+        return pcv_fail(e, PCV_ERANGE, "the mask keeps no token");
+    if (*n == tokens)
+        return 0;
+    *kept = pcv_input_take(in, (size_t)*n, sizeof(**kept));
+    if (!*kept)
+        return pcv_fail(e, PCV_ENOMEM, "no memory for a mask of %lld", (long long)tokens);
+    for (int64_t i = 0, at = 0; i < tokens; i++)
+        if (keep[i])
+            (*kept)[at++] = (int32_t)i;
+    return 0;
+}
+
+/* Coordinates of kept tokens on one axis; of a single axis, the table's rows themselves, so that it
+ * stays one row per token. */
+static int select_rows(struct pcv_input *in, struct pcv_group *g, const int32_t *kept, int64_t n,
+                       bool single, struct pcv_err *e)
+{
+    float *rows;
+    int32_t *ids;
+
+    if (!single) {
+        ids = pcv_input_take(in, (size_t)n, sizeof(*ids));
+        if (!ids)
+            return pcv_fail(e, PCV_ENOMEM, "no memory for %lld tokens", (long long)n);
+        for (int64_t i = 0; i < n; i++)
+            ids[i] = (int32_t)(kept[i] / g->div % g->rows);
+        g->ids = ids;
+        return 0;
+    }
+    rows = pcv_input_take(in, (size_t)n * g->n, sizeof(float));
+    if (!rows)
+        return pcv_fail(e, PCV_ENOMEM, "no memory for %lld tokens", (long long)n);
+    for (int64_t i = 0; i < n; i++)
+        memcpy(rows + i * g->n, g->table + (size_t)kept[i] * g->n, (size_t)g->n * sizeof(float));
+    g->table = rows;
+    g->rows = (int)n;
+    g->constant = -1;
+    return 0;
+}
+
+static int add_fourier(struct pcv_input *in, const struct pcv_grid_adapter *a,
+                       struct pcv_segment *s, const int *size, int64_t tokens, const int32_t *kept,
+                       struct pcv_err *e)
+{
+    int64_t div = tokens;
+    int r = 0;
+
+    for (int axis = 0; axis < a->axes && r == 0; axis++) {
+        struct pcv_group *g = &s->group[s->ngroups++];
+        const float *table = a->axis_table[axis];
+
+        if (!table) {
+            float *own = pcv_input_take(in, (size_t)size[axis] * (1 + 2 * a->bands), sizeof(float));
+
+            if (!own)
+                return pcv_fail(e, PCV_ENOMEM, "no memory for %d positions", size[axis]);
+            pcv_fourier_axis(own, size[axis], a->bands, a->max_resolution[axis]);
+            table = own;
+        }
+        div /= size[axis];
+        *g = (struct pcv_group){.kind = PCV_GROUP_TABLE,
+                                .table = table,
+                                .rows = size[axis],
+                                .div = div,
+                                .constant = -1};
+        fourier_ranges(a, axis, a->content, g);
+        if (kept)
+            r = select_rows(in, g, kept, s->tokens, a->axes == 1, e);
+    }
+    return r;
+}
+
+static void add_range(struct pcv_segment *s, struct pcv_group g, int from, int n)
+{
+    g.n = n;
+    g.nranges = 1;
+    g.range[0].from = from;
+    g.range[0].n = n;
+    s->group[s->ngroups++] = g;
+}
+
+/* Content of kept tokens, packed in place: plane after plane. */
+static void pack_planes(float *planes, int raw, int64_t tokens, const int32_t *kept, int64_t n)
+{
+    for (int c = 0; c < raw; c++)
+        for (int64_t i = 0; i < n; i++)
+            planes[c * n + i] = planes[c * tokens + kept[i]];
+}
+
+static int check_size(const struct pcv_grid_adapter *g, const int *size, int64_t *tokens,
+                      struct pcv_err *e)
+{
+    *tokens = 1;
+    for (int i = 0; i < g->axes; i++) {
+        if (g->fixed && size[i] != g->size[i])
+            return pcv_fail(e, PCV_ESHAPE, "%d positions along axis %d, the model has %d", size[i],
+                            i, g->size[i]);
+        if (size[i] < 1 || (g->axes > 1 && size[i] > PCV_MAX_AXIS) ||
+            (*tokens *= size[i]) > PCV_MAX_PIXELS)
+            return pcv_fail(e, PCV_ELIMIT,
+                            "%d positions along axis %d; at most %d, and %d altogether, are served",
+                            size[i], i, g->axes > 1 ? PCV_MAX_AXIS : PCV_MAX_PIXELS,
+                            PCV_MAX_PIXELS);
+    }
+    return 0;
+}
+
+int pcv_grid_append(struct pcv_input *in, const struct pcv_adapter *a, float *planes,
+                    const int *size, const uint8_t *keep, struct pcv_err *e)
+{
+    const struct pcv_grid_adapter *g = &a->grid;
+    struct pcv_segment *s;
+    int64_t tokens, n = 0;
+    int32_t *kept = NULL;
+    int r = check_size(g, size, &tokens, e);
+
+    if (r == 0)
+        r = kept_tokens(in, keep, tokens, &kept, &n, e);
+    if (r < 0)
+        return r;
+    if (kept)
+        pack_planes(planes, g->raw, tokens, kept, n);
+    s = pcv_input_segment(&in->tokens, a->channels, n);
+    add_range(s,
+              (struct pcv_group){.kind = PCV_GROUP_DENSE,
+                                 .planes = planes,
+                                 .raw = g->raw,
+                                 .lift = g->lift,
+                                 .lift_bias = g->lift_bias,
+                                 .constant = -1},
+              0, g->content);
+    if (g->position == PCV_POSITION_FOURIER)
+        r = add_fourier(in, g, s, size, tokens, kept, e);
+    else if (g->position == PCV_POSITION_LEARNED)
+        add_range(s,
+                  (struct pcv_group){.kind = PCV_GROUP_TABLE,
+                                     .table = g->positions,
+                                     .rows = (int)tokens,
+                                     .div = 1,
+                                     .ids = kept,
+                                     .constant = 0},
+                  g->content, g->position_channels);
+    if (g->npad > 0)
+        add_range(s, (struct pcv_group){.kind = PCV_GROUP_CONST, .value = g->pad, .constant = -1},
+                  a->channels - g->npad, g->npad);
+    return r;
+}
+
+/* ---- from tensors -------------------------------------------------------------------------------
+ */
+
+/* [before, tokens] to [raw, tokens]: a linear map that is cheaper once per token than once per
+ * query. */
+static int project(struct pcv_input *in, const struct pcv_grid_adapter *g, float **planes,
+                   int64_t tokens, struct pcv_err *e)
+{
+    float *out = pcv_input_take(in, (size_t)g->raw * (size_t)tokens, sizeof(float));
+
+    if (!out)
+        return pcv_fail(e, PCV_ENOMEM, "no memory for %lld tokens", (long long)tokens);
+    for (int c = 0; c < g->raw; c++)
+        for (int64_t i = 0; i < tokens; i++)
+            out[c * tokens + i] = g->project_bias[c];
+    pcv_gemm_nn(g->raw, (int)tokens, g->before, g->project, g->before, *planes, (int)tokens, out,
+                (int)tokens, 1);
+    *planes = out;
+    return 0;
+}
+
+/* Fourier features of coordinates: plane c becomes sines, cosines and itself. */
+static int encode_coordinates(struct pcv_input *in, const struct pcv_grid_adapter *g,
+                              float **planes, int64_t tokens, struct pcv_err *e)
+{
+    const int each = 2 * g->bands + 1;
+    float *out = pcv_input_take(in, (size_t)g->raw * (size_t)tokens, sizeof(float));
+
+    if (!out)
+        return pcv_fail(e, PCV_ENOMEM, "no memory for %lld points", (long long)tokens);
+    for (int c = 0; c < g->before; c++) {
+        const float *x = *planes + c * tokens;
+        float *to = out + (int64_t)c * each * tokens;
+
+        for (int k = 0; k < g->bands; k++) {
+            const float f = pcv_linspace(1.0f, g->max_resolution[0] / 2.0f, g->bands, k);
+
+            for (int64_t i = 0; i < tokens; i++) {
+                to[k * tokens + i] = sinf(x[i] * f * (float)M_PI);
+                to[(g->bands + k) * tokens + i] = cosf(x[i] * f * (float)M_PI);
+            }
+        }
+        memcpy(to + 2 * g->bands * tokens, x, (size_t)tokens * sizeof(float));
+    }
+    *planes = out;
+    return 0;
+}
+
+/* Offsets that walk an adapter's tensor: how far apart neighbours of an axis and channels are. */
+struct walk {
+    int64_t axis[PCV_MAX_AXES], channel;
+    int channels;
+};
+
+static struct walk walk_of(const struct pcv_adapter *a, const int *size)
+{
+    const struct pcv_grid_adapter *g = &a->grid;
+    struct walk w = {0};
+
+    switch (a->kind) {
+    case PCV_INPUT_VIDEO: /* [frames, 3, height, width] */
+        w.channels = 3;
+        w.axis[2] = 1;
+        w.axis[1] = size[2];
+        w.channel = (int64_t)size[1] * size[2];
+        w.axis[0] = 3 * w.channel;
+        break;
+    case PCV_INPUT_ARRAY: /* [axes.., channels] */
+    case PCV_INPUT_AUDIO: {
+        int64_t step = w.channels = g->before;
+
+        w.channel = 1;
+        for (int i = g->axes; i-- > 0; step *= size[i])
+            w.axis[i] = step;
+        break;
+    }
+    default: { /* [channels, axes..] */
+        int64_t step = 1;
+
+        w.channels = g->before;
+        for (int i = g->axes; i-- > 0; step *= size[i])
+            w.axis[i] = step;
+        w.channel = step;
+    }
+    }
+    return w;
+}
+
+/* Space to depth: plane (offsets within a patch.., channel), token (patch along each axis..). */
+static void rearrange(const struct pcv_grid_adapter *g, const struct walk *w, const float *from,
+                      const int *tokens, float *planes)
+{
+    const int n0 = tokens[0], n1 = g->axes > 1 ? tokens[1] : 1, n2 = g->axes > 2 ? tokens[2] : 1;
+    const int p0 = g->patch[0], p1 = g->axes > 1 ? g->patch[1] : 1,
+              p2 = g->axes > 2 ? g->patch[2] : 1;
+
+    for (int d0 = 0; d0 < p0; d0++)
+        for (int d1 = 0; d1 < p1; d1++)
+            for (int d2 = 0; d2 < p2; d2++)
+                for (int c = 0; c < w->channels; c++)
+                    for (int i = 0; i < n0; i++)
+                        for (int j = 0; j < n1; j++) {
+                            const float *row = from + (int64_t)(i * p0 + d0) * w->axis[0] +
+                                               (int64_t)(j * p1 + d1) * w->axis[1] +
+                                               (int64_t)d2 * w->axis[2] + c * w->channel;
+
+                            for (int k = 0; k < n2; k++)
+                                *planes++ = row[(int64_t)k * p2 * w->axis[2]];
+                        }
+}
+
+int pcv_grid_from_numbers(struct pcv_input *in, const struct pcv_adapter *a, const float *numbers,
+                          const int *size, const uint8_t *keep, struct pcv_err *e)
+{
+    const struct pcv_grid_adapter *g = &a->grid;
+    const struct walk w = walk_of(a, size);
+    int tokens[PCV_MAX_AXES] = {1, 1, 1}, r = 0;
+    int64_t n = 1, elements = w.channels;
+    float *planes;
+
+    for (int i = 0; i < g->axes; i++) {
+        if (size[i] % g->patch[i])
+            return pcv_fail(e, PCV_ESHAPE, "%d along axis %d is no multiple of %d", size[i], i,
+                            g->patch[i]);
+        tokens[i] = size[i] / g->patch[i];
+        n *= tokens[i];
+        elements *= size[i];
+    }
+    for (int64_t i = 0; i < elements; i++)
+        if (!isfinite(numbers[i]))
+            return pcv_fail(e, PCV_ERANGE, "element %lld is not finite", (long long)i);
+    if (g->stem.weight) {
+        r = pcv_conv_stem_run(in, &g->stem, numbers, size[0], size[1], &planes, &tokens[0],
+                              &tokens[1], e);
+    } else {
+        planes = pcv_input_take(in, (size_t)elements, sizeof(float));
+        if (!planes)
+            return pcv_fail(e, PCV_ENOMEM, "no memory for %lld numbers", (long long)elements);
+        rearrange(g, &w, numbers, tokens, planes);
+    }
+    if (r == 0 && g->project)
+        r = project(in, g, &planes, n, e);
+    if (r == 0 && g->coordinates)
+        r = encode_coordinates(in, g, &planes, n, e);
+    return r < 0 ? r : pcv_grid_append(in, a, planes, tokens, keep, e);
+}
+
+int pcv_label_append(struct pcv_input *in, const struct pcv_adapter *a, struct pcv_err *e)
+{
+    struct pcv_segment *s = pcv_input_segment(&in->tokens, a->channels, 1);
+
+    (void)e;
+    add_range(s, (struct pcv_group){.kind = PCV_GROUP_CONST, .value = a->token, .constant = -1}, 0,
+              a->channels);
+    return 0;
+}
