@@ -42,8 +42,9 @@ struct pass {
     int rows; /* queries */
     int ngroups;
     struct group_state group[PCV_MAX_GROUPS];
-    struct group_state *inner; /* the table that advances with every token, or NULL */
-    bool prepared;             /* score rows already hold something before the runs */
+    struct group_state *inner;   /* the table that advances with every token, or NULL */
+    struct group_state *content; /* the narrow content that runs carry, or NULL */
+    bool prepared;               /* score rows already hold something before the runs */
     float base[PCV_ENCODE_BLOCK], usum[PCV_ENCODE_BLOCK];
     float *max, *e, *b, *bmu; /* [block] running values; max and e span all segments */
     float *s_tile;            /* [block, TILE] */
@@ -136,7 +137,7 @@ static void start_segment(struct pass *p, const struct scratch *sc, int channels
 {
     float *u = sc->u_own, *tables = sc->tables;
 
-    p->inner = NULL;
+    p->inner = p->content = NULL;
     p->prepared = false;
     p->ngroups = p->s->ngroups;
     for (int i = 0; i < p->rows; i++) {
@@ -151,7 +152,10 @@ static void start_segment(struct pass *p, const struct scratch *sc, int channels
 
         *st = (struct group_state){.g = g, .direct = pcv_encode_direct(g, p->s->tokens), .u = u};
         u += pcv_pad_floats((size_t)block * g->n);
-        st->width = g->kind == PCV_GROUP_DENSE ? g->raw : st->direct ? g->n : g->rows;
+        st->width = g->kind == PCV_GROUP_CONST   ? 0
+                    : g->kind == PCV_GROUP_DENSE ? g->raw
+                    : st->direct                 ? g->n
+                                                 : g->rows;
         if (g->kind == PCV_GROUP_TABLE && !st->direct) {
             st->scores = tables;
             st->sum = tables + pcv_pad_floats((size_t)block * g->rows);
@@ -163,7 +167,7 @@ static void start_segment(struct pass *p, const struct scratch *sc, int channels
         } else {
             st->sum = u;
             u += pcv_pad_floats((size_t)block * st->width);
-            p->prepared |= st->direct || pcv_encode_wide(g);
+            p->prepared |= st->direct;
         }
         if (g->kind == PCV_GROUP_CONST) {
             for (int r = 0; r < p->rows; r++) {
@@ -173,10 +177,15 @@ static void start_segment(struct pass *p, const struct scratch *sc, int channels
             continue;
         }
         memset(st->sum, 0, (size_t)block * st->width * sizeof(float));
-        if (g->kind == PCV_GROUP_DENSE)
-            start_dense(p, st, sc->u_all, channels, sc->own);
-        else
+        if (g->kind == PCV_GROUP_TABLE) {
             start_table(p, st, sc->u_all, channels);
+            continue;
+        }
+        start_dense(p, st, sc->u_all, channels, sc->own);
+        if (!p->content && !pcv_encode_wide(g))
+            p->content = st;
+        else
+            p->prepared = true;
     }
 }
 
@@ -195,6 +204,12 @@ static bool is_outer(const struct pass *p, const struct group_state *st)
     return st->g->kind == PCV_GROUP_TABLE && !st->direct && st != p->inner && !is_gathered(p, st);
 }
 
+/* Content that goes through matrix products: wide, or a second one. */
+static bool is_product(const struct pass *p, const struct group_state *st)
+{
+    return st->g->kind == PCV_GROUP_DENSE && st != p->content;
+}
+
 /* What the runs do not compute: direct products and gathered tables. */
 static void prepare_tile(struct pass *p, int64_t m0, int n)
 {
@@ -206,7 +221,7 @@ static void prepare_tile(struct pass *p, int64_t m0, int n)
         if (st->direct) {
             pcv_gemm_nt(p->rows, n, g->n, st->u, g->n, g->table + (size_t)m0 * g->n, g->n,
                         p->s_tile, TILE, 1);
-        } else if (pcv_encode_wide(g)) {
+        } else if (is_product(p, st)) {
             pcv_gemm_nn(p->rows, n, g->raw, st->u, g->raw, g->planes + m0, (int)p->s->tokens,
                         p->s_tile, TILE, 1);
         } else if (is_gathered(p, st)) {
@@ -252,7 +267,7 @@ static struct pcv_run make_run(const struct pass *p, int i, int64_t m, int64_t e
             run.tab = st->scores + (size_t)i * g->rows + m % g->rows;
         } else if (is_outer(p, st)) {
             run.base += st->scores[(size_t)i * g->rows + pcv_group_row(g, m)];
-        } else if (g->kind == PCV_GROUP_DENSE && !pcv_encode_wide(g)) {
+        } else if (st == p->content) {
             run.planes = g->planes + m;
             run.stride = (size_t)p->s->tokens;
             run.channels = g->raw;
@@ -307,7 +322,7 @@ static void weigh(struct pass *p, int i, int64_t m0, int64_t m1)
             else if (is_gathered(p, st))
                 for (int x = 0; x < run.n; x++)
                     sum[pcv_group_row(st->g, m + x)] += at[x];
-            else if (st->g->kind == PCV_GROUP_DENSE && !pcv_encode_wide(st->g))
+            else if (st == p->content)
                 for (int c = 0; c < st->g->raw; c++)
                     sum[c] += p->k->dot(at, run.planes + (size_t)c * run.stride, run.n);
         }
@@ -340,7 +355,7 @@ static void pass_tile(struct pass *p, int64_t m0, int64_t m1)
         if (st->direct)
             pcv_gemm_nn(p->rows, st->g->n, (int)(m1 - m0), p->s_tile, TILE,
                         st->g->table + (size_t)m0 * st->g->n, st->g->n, st->sum, st->g->n, 1);
-        else if (pcv_encode_wide(st->g))
+        else if (is_product(p, st))
             pcv_gemm_nt(p->rows, st->g->raw, (int)(m1 - m0), p->s_tile, TILE, st->g->planes + m0,
                         (int)p->s->tokens, st->sum, st->g->raw, 1);
     }
