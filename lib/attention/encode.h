@@ -63,7 +63,9 @@ static inline bool pcv_encode_wide(const struct pcv_group *g)
 }
 
 /* Head h, queries [row0, row0 + rows), rows <= PCV_ENCODE_BLOCK, with their u [rows, C].
- * table_rows bounds the rows of all small tables of a segment together. */
+ * table_rows bounds the rows of all small tables of a segment together. Where groups overlap, their
+ * channels add up to at most 2 C, those of content and direct tables to at most C: scratch is no
+ * longer. */
 size_t pcv_encode_factored_need(const struct pcv_encoder *enc, int table_rows);
 void pcv_encode_factored(const struct pcv_encoder *enc, const struct pcv_kernels *k,
                          const struct pcv_tokens *t, const float *u, int head, int row0, int rows,
