@@ -35,6 +35,7 @@ struct daemon {
     uv_timer_t watchdog;
     uint64_t since_ms; /* of the phase */
     bool http_drained, hung;
+    int told;           /* requests in flight in the last STATUS */
     struct pcv_err err; /* why it ends, if code */
     int code;
 };
@@ -206,12 +207,13 @@ static void on_watchdog(uv_timer_t *t)
     struct daemon *d = t->data;
     int lane = srv_flow_hung_lane(d->flow, srv_now_ns());
     if (lane < 0) {
+        int in_flight = srv_flow_in_flight(d->flow);
         d->hung = false;
         srv_notify_watchdog();
-        if (d->phase == SERVING)
-            srv_notify_status("Serving %d models, %d requests in flight, %d connections",
-                              d->registry->n, srv_flow_in_flight(d->flow),
-                              srv_http_connections(d->routes.http));
+        if (d->phase == SERVING && in_flight != d->told)
+            srv_notify_status("Serving %d models, %d requests in flight", d->registry->n,
+                              in_flight);
+        d->told = in_flight;
         return;
     }
     if (!d->hung)
