@@ -38,7 +38,8 @@ static int decade(double v)
     return v * pow10[-guess - 1] >= 1 ? guess + 1 : guess;
 }
 
-/* v = *d x 10^*exp10 with few digits; false when none of the candidates is v for certain. */
+/* v = *d x 10^*exp10 with few digits, for the same v, of which |p| <= 22 follows; false when none
+ * of the candidates is v for certain. */
 static bool by_doubles(float v, uint64_t *d, int *exp10)
 {
     int ten = decade(v);
@@ -47,8 +48,6 @@ static bool by_doubles(float v, uint64_t *d, int *exp10)
         int p = n - 1 - ten;
         double whole, back;
 
-        if (p > 22 || p < -22)
-            return false;
         whole = rint(p >= 0 ? v * pow10[p] : v / pow10[-p]);
         back = p >= 0 ? whole / pow10[p] : whole * pow10[-p];
         if ((float)back == v && !between_floats(back)) {

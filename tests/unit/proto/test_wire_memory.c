@@ -57,70 +57,90 @@ void free(void *p)
 #endif
 
 static struct pcv_err e;
-static char large[40000]; /* a JSON array of numbers, and more than one chunk of an arena */
+static char numbers[40000]; /* an infer request whose tensor takes more than a chunk of an arena */
+static char requests[3][60000]; /* native, form, OIP, with long texts: pieces fill several chunks */
 
 /* A call under test: 0 or its error. Outputs it must not touch on failure are checked by it. */
 typedef int (*call)(void);
 
-static int native(void)
+static int decode(int (*decoder)(struct wire_request **, const char *), const char *body)
 {
-    static const char body[] =
-        "{\"inputs\":{\"a\":{\"b64\":\"Zm9v\",\"type\":\"x/y\"},\"b\":\"\\u0041\",\"c\":\"c\","
-        "\"d\":\"d\",\"e\":\"e\"},\"queries\":[{\"task\":\"t\"},{\"task\":\"t\"},{\"task\":\"t\"},"
-        "{\"task\":\"t\"},{\"task\":\"t\"}]}";
     struct wire_request *r = NULL;
-    int code = wire_native_decode(&r, body, sizeof(body) - 1, &e);
+    int code = decoder(&r, body);
 
     assert_int_equal(code == 0, r != NULL);
     wire_request_free(r);
     return code;
 }
 
-static int parts(void)
+static int as_native(struct wire_request **r, const char *body)
 {
-    static const struct wire_part p[] = {
-        {.name = "a", .type = "Image/PNG", .filename = "f", .data = "x", .len = 1},
-        {.name = "queries", .data = "[{\"task\":\"\\u0041\"}]", .len = 19}};
-    static const struct wire_arg a[] = {{"priority", "1"}};
-    struct wire_request *r = NULL;
-    int code = wire_native_from_parts(&r, p, 2, a, 1, &e);
+    return wire_native_decode(r, body, strlen(body), &e);
+}
 
-    assert_int_equal(code == 0, r != NULL);
-    wire_request_free(r);
-    return code;
+static int as_oip(struct wire_request **r, const char *body)
+{
+    return wire_oip_decode(r, body, strlen(body), -1, &e);
+}
+
+static int as_raw(struct wire_request **r, const char *body)
+{
+    return wire_oip_decode(r, body, strlen(body), 0, &e);
+}
+
+/* Three files and the queries, then tasks as arguments. */
+static int as_form(struct wire_request **r, const char *body)
+{
+    static char names[3][3000], types[3][3000];
+    struct wire_part p[3] = {0};
+    struct wire_arg a[] = {{"task", names[0]}, {"task", names[1]}, {"priority", "1"}};
+
+    for (int i = 0; i < 3; i++) {
+        memset(names[i], 'a' + i, sizeof(names[i]) - 1);
+        memset(types[i], 'A' + i, sizeof(types[i]) - 1);
+        p[i] = (struct wire_part){names[i], "f", types[i], "x", 1};
+    }
+    if (!body)
+        return wire_native_from_parts(r, p, 3, a, 3, &e);
+    p[2] = (struct wire_part){.name = "queries", .data = body, .len = strlen(body)};
+    return wire_native_from_parts(r, p, 3, a + 2, 1, &e);
+}
+
+static int native(void)
+{
+    return decode(as_native, requests[0]);
+}
+
+static int form_queries(void)
+{
+    return decode(as_form, requests[1]);
+}
+
+static int form_tasks(void)
+{
+    return decode(as_form, NULL);
 }
 
 static int oip(void)
 {
-    struct wire_request *r = NULL;
-    int code = wire_oip_decode(&r, large, strlen(large), -1, &e);
+    return decode(as_oip, requests[2]);
+}
 
-    assert_int_equal(code == 0, r != NULL);
-    wire_request_free(r);
-    return code;
+static int oip_numbers(void)
+{
+    return decode(as_oip, numbers);
 }
 
 static int oip_bytes(void)
 {
-    static const char body[] =
-        "{\"inputs\":[{\"name\":\"a\",\"shape\":[1],\"datatype\":\"BYTES\",\"data\":[\"\\n\"]},"
-        "{\"data\":[[\"\\n\"]],\"name\":\"b\",\"shape\":[1],\"datatype\":\"BYTES\"}]}";
-    struct wire_request *r = NULL;
-    int code = wire_oip_decode(&r, body, sizeof(body) - 1, -1, &e);
-
-    assert_int_equal(code == 0, r != NULL);
-    wire_request_free(r);
-    return code;
+    return decode(as_oip, "{\"inputs\":[{\"name\":\"a\",\"shape\":[1],\"datatype\":\"BYTES\","
+                          "\"data\":[\"\\n\"]},{\"data\":[[\"\\n\"]],\"name\":\"b\","
+                          "\"shape\":[1],\"datatype\":\"BYTES\"}]}");
 }
 
 static int oip_raw(void)
 {
-    struct wire_request *r = NULL;
-    int code = wire_oip_decode(&r, "abc", 3, 0, &e);
-
-    assert_int_equal(code == 0, r != NULL);
-    wire_request_free(r);
-    return code;
+    return decode(as_raw, "abc");
 }
 
 static int native_encode(void)
@@ -209,25 +229,61 @@ static void fail_each(call f)
     }
 }
 
+/* Appends n letters, all different texts for different n. */
+static char *letters(char *p, int n)
+{
+    memset(p, 'a' + n % 26, (size_t)n);
+    return p + n;
+}
+
+static void write_requests(void)
+{
+    char *p = requests[0], *q = requests[1];
+
+    p += sprintf(p, "{\"inputs\":{");
+    for (int i = 0; i < 12; i++) {
+        p += sprintf(p, "%s\"", i ? "," : "");
+        p = letters(p, 900 + i);
+        if (i % 3 == 0)
+            p = letters(p + sprintf(p, "\":{\"type\":\""), 1100 + i);
+        p += sprintf(p, i % 3 == 0 ? "\",\"b64\":\"" : "\":\"\\n");
+        p = letters(p, 1200);
+        p += sprintf(p, i % 3 == 0 ? "\"}" : "\"");
+    }
+    p += sprintf(p, "},\"queries\":");
+    q += sprintf(q, "[");
+    for (int i = 0; i < 20; i++) {
+        q = letters(q + sprintf(q, "%s{\"task\":\"\\n", i ? "," : ""), 1000 + i);
+        q += sprintf(q, "\"}");
+    }
+    sprintf(q, "]");
+    p += sprintf(p, "%s}", requests[1]);
+    p = requests[2] + sprintf(requests[2], "{\"outputs\":[");
+    for (int i = 0; i < 20; i++)
+        p = letters(p + sprintf(p, "%s{\"name\":\"", i ? "\"}," : ""), 900 + i);
+    p += sprintf(p, "\"}],\"inputs\":[");
+    for (int i = 0; i < 20; i++) {
+        p = letters(p + sprintf(p, "%s{\"name\":\"", i ? "," : ""), 900 + i);
+        p += sprintf(p, "\",\"shape\":[1],\"datatype\":\"INT8\",\"data\":[%d]}", i);
+    }
+    sprintf(p, "]}");
+    p = numbers + sprintf(numbers, "{\"inputs\":[{\"name\":\"a\",\"shape\":[5000],"
+                                   "\"datatype\":\"FP64\",\"data\":[");
+    for (int i = 0; i < 5000; i++)
+        p += sprintf(p, i ? ",%d" : "%d", i);
+    sprintf(p, "]}]}");
+}
+
 static void test_failing_memory(void **state)
 {
-    static const call calls[] = {native,        parts,      oip,        oip_bytes,  oip_raw,
-                                 native_encode, oip_encode, error_json, config_json};
-    char *p = large;
+    static const call calls[] = {native,      form_queries, form_tasks, oip,
+                                 oip_numbers, oip_bytes,    oip_raw,    native_encode,
+                                 oip_encode,  error_json,   config_json};
 
     (void)state;
     if (!OWN_MALLOC)
         skip();
-    p +=
-        sprintf(p, "{\"id\":\"x\",\"outputs\":[{\"name\":\"\\u0041\"}],\"inputs\":[{\"name\":\"a\","
-                   "\"shape\":[5000],\"datatype\":\"FP64\",\"data\":[");
-    for (int i = 0; i < 5000; i++)
-        p += sprintf(p, i ? ",%d" : "%d", i);
-    p += sprintf(p, "]}");
-    for (int i = 0; i < 5; i++)
-        p += sprintf(p, ",{\"name\":\"%d\",\"shape\":[1],\"datatype\":\"INT8\",\"data\":[%d]}", i,
-                     i);
-    sprintf(p, "]}");
+    write_requests();
     for (size_t i = 0; i < LEN(calls); i++)
         fail_each(calls[i]);
 }
