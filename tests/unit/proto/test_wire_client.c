@@ -23,6 +23,15 @@ static int teardown(void **state)
 
 /* ---- requests -------------------------------------------------------------------------------- */
 
+static void test_path(void **state)
+{
+    char *path = wire_client_path("/v1/models/", "az-AZ_09.~/?%\xc3\xa9 +", "/perceive?a=b");
+
+    (void)state;
+    assert_string_equal(path, "/v1/models/az-AZ_09.~%2F%3F%25%C3%A9%20%2B/perceive?a=b");
+    free(path);
+}
+
 static struct wire_request *native_round_trip(const struct wire_request *r, char **body)
 {
     struct wire_request *back = NULL;
@@ -413,6 +422,7 @@ static void test_errors(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_path),
         cmocka_unit_test(test_native_request),
         cmocka_unit_test(test_base64),
         cmocka_unit_test(test_bad_text_travels_unchanged),

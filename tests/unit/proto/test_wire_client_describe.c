@@ -27,7 +27,8 @@ static const struct wire_task_desc tasks[] = {
     {.name = "classify", .kind = "classify", .width = 3, .max_rows = 1, .labels = labels},
     {.name = "fill-mask", .kind = "fill-mask", .width = 262, .max_rows = 64}};
 static const struct wire_tensor_desc in[] = {
-    {.name = "inputs", .dtype = PCV_F32, .ndim = 4, .shape = {-1, 3, -1, 28}}};
+    {.name = "inputs", .dtype = PCV_F32, .ndim = 4, .shape = {-1, 3, -1, 28}},
+    {.name = "mask", .dtype = PCV_I64, .ndim = 2, .shape = {-1, -1}, .optional = true}};
 static const struct wire_tensor_desc out[] = {
     {.name = "logits", .dtype = PCV_I64, .ndim = 1, .shape = {-1}}};
 static const struct wire_model_desc models[] = {
@@ -45,7 +46,7 @@ static const struct wire_model_desc models[] = {
      .max_batch = 8,
      .ninputs = 1,
      .ntasks = 2,
-     .ntensors_in = 1,
+     .ntensors_in = 2,
      .ntensors_out = 1,
      .inputs = inputs,
      .tasks = tasks,
@@ -122,7 +123,7 @@ static void test_model(void **state)
     for (int i = 0; i < 3; i++)
         assert_string_equal(got.tasks[0].labels[i], labels[i]);
     assert_null(got.tasks[0].labels[3]);
-    assert_int_equal(got.ntensors_in, 1);
+    assert_int_equal(got.ntensors_in, 2);
     assert_string_equal(got.tensors_in[0].name, "inputs");
     assert_int_equal(got.tensors_in[0].dtype, PCV_F32);
     assert_int_equal(got.tensors_in[0].ndim, 4);
@@ -137,6 +138,25 @@ static void test_model(void **state)
     assert_fails(wire_client_model(arena, body, strlen(body), &got, &e), e, PCV_EUNKNOWN,
                  "$.tensors.inputs[0].datatype", "FP33");
     free(body);
+}
+
+static void test_optional(void **state)
+{
+    struct wire_model_desc got = {0};
+    char *body = wire_model_json(&models[0]);
+
+    (void)state;
+    assert_ok(wire_client_model(arena, body, strlen(body), &got, &e), e);
+    free(body);
+    assert_false(got.tensors_in[1].optional); /* not said there */
+    body = wire_oip_config_json(&models[0]);
+    assert_ok(wire_client_optional(arena, body, strlen(body), &got, &e), e);
+    free(body);
+    assert_false(got.tensors_in[0].optional);
+    assert_true(got.tensors_in[1].optional);
+    assert_int_equal(got.tensors_in[0].ndim, 4);
+    assert_fails(wire_client_optional(arena, "{}", 2, &got, &e), e, PCV_EMISSING, "$.input",
+                 "missing");
 }
 
 static void test_server(void **state)
@@ -195,9 +215,8 @@ static void test_stats(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_models),
-        cmocka_unit_test(test_model),
-        cmocka_unit_test(test_server),
+        cmocka_unit_test(test_models),   cmocka_unit_test(test_model),
+        cmocka_unit_test(test_optional), cmocka_unit_test(test_server),
         cmocka_unit_test(test_stats),
     };
 

@@ -257,7 +257,7 @@ static void write_requests(void)
         q += sprintf(q, "\"}");
     }
     sprintf(q, "]");
-    p += sprintf(p, "%s}", requests[1]);
+    sprintf(p, "%s}", requests[1]);
     p = requests[2] + sprintf(requests[2], "{\"outputs\":[");
     for (int i = 0; i < 20; i++)
         p = letters(p + sprintf(p, "%s{\"name\":\"", i ? "\"}," : ""), 900 + i);

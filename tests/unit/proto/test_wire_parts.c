@@ -22,7 +22,7 @@ static struct wire_part raw(const char *type, const char *data)
 
 static void test_raw(void **state)
 {
-    struct wire_part p = raw("image/png", "\x89PNG");
+    struct wire_part p = raw(" Image/PNG ; q=1", "\x89PNG");
     struct wire_arg args[] = {
         {"task", "classify"}, {"top_k", "3"}, {"timeout_ms", "250"}, {"priority", "1"}};
     struct wire_request *r;

@@ -323,6 +323,8 @@ static void test_scalars(void **state)
         {"5.0", 1, 10, 0, PCV_EFORMAT},
         {"5e0", 1, 10, 0, PCV_EFORMAT},
         {"\"5\"", 1, 10, 0, PCV_EFORMAT},
+        {"-", 1, 10, 0, PCV_EFORMAT},
+        {"-x", 1, 10, 0, PCV_EFORMAT},
         {"true", 0, 10, 0, PCV_EFORMAT},
         {"null", 0, 10, 0, PCV_EFORMAT},
     };
