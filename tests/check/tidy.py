@@ -1,0 +1,50 @@
+#!/usr/bin/python3
+"""tidy.py [FILE...] - clang-tidy finds nothing; what it looks for stands in .clang-tidy files.
+
+One process for each file, as many at a time as there are processors (JOBS= says otherwise): several
+files in one process confuse its analyzer about va_list."""
+import concurrent.futures
+import os
+import re
+import shutil
+import sys
+
+import tree
+
+FINDING = re.compile(r"^(.*?):(\d+):\d+: (?:warning|error): (.*)$")
+# Told to the analyzer, which sees one file at a time, about functions of other files.
+HINTS = "tests/check/analyzer.h"
+HINTED = re.compile(r"^#ifndef DEFINES_(\w+)$", re.M)
+
+
+def look(path):
+    text = tree.read(path)
+    hints = [f"--extra-arg=-DDEFINES_{name}" for name in HINTED.findall(tree.read(HINTS))
+             if re.search(rf"^int {name}\(", text, re.M)]
+    hints += ["--extra-arg=-include", "--extra-arg=" + os.path.join(tree.ROOT, HINTS)]
+    r = tree.run("clang-tidy", "--quiet", "-p", tree.ROOT, *hints, path)
+    found = []
+    for line in r.stdout.splitlines():
+        m = FINDING.match(line)
+        if m:
+            found.append((os.path.relpath(os.path.join(tree.ROOT, m.group(1)), tree.ROOT),
+                          int(m.group(2)), m.group(3)))
+    if r.returncode and not found:
+        found.append((path, 0, f"clang-tidy: {(r.stderr or r.stdout).strip()}"))
+    return found
+
+
+if not shutil.which("clang-tidy"):
+    tree.skip("clang-tidy is not installed")
+known = tree.commands()
+paths = sys.argv[1:] or sorted(p for p in known if tree.exists(p))
+for path in paths:
+    if path not in known:
+        sys.exit(f"{path} is not in compile_commands.json: run make compile_commands.json")
+tree.built("version.h")
+jobs = int(os.environ.get("JOBS", 0)) or len(os.sched_getaffinity(0))
+with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+    findings = {f for found in pool.map(look, paths) for f in found}
+for path, line, message in sorted(findings):
+    tree.bad(path, line, message)
+tree.done()
