@@ -56,17 +56,28 @@ static int task_slot(struct srv_job *j, int task)
     return j->ntasks++;
 }
 
-/* Every query names a task; without any, all tasks of the model. */
-static int native_tasks(struct adapt *a)
+/* Whether the native form has an answer for it; the others answer in tensors. */
+static bool has_native_answer(const struct adapt *a, int task)
 {
-    const struct wire_request *r = a->request;
+    enum pcv_task_kind k = a->info->tasks[task].kind;
+    return k == PCV_TASK_CLASSIFY || k == PCV_TASK_FILL_MASK;
+}
+
+static int no_native_answer(struct adapt *a, int task)
+{
+    return pcv_fail(a->e, PCV_EUNKNOWN,
+                    "task %s answers in tensors: ask for output %s at /v2/models/.../infer",
+                    a->info->tasks[task].name, a->info->tasks[task].output.name);
+}
+
+/* The tasks that queries name. */
+static int named_tasks(struct adapt *a)
+{
     struct srv_job *j = a->job;
-    j->nslots = r->nqueries ? r->nqueries : a->info->ntasks;
-    j->slot = calloc((size_t)j->nslots + 1, sizeof *j->slot);
-    if (!j->slot)
-        return pcv_fail(a->e, PCV_ENOMEM, "no memory");
     for (int i = 0; i < j->nslots; i++) {
-        int task = r->nqueries ? pcv_task_find(a->model, r->queries[i].task, a->e) : i;
+        int task = pcv_task_find(a->model, a->request->queries[i].task, a->e);
+        if (task >= 0 && !has_native_answer(a, task))
+            task = no_native_answer(a, task);
         if (task < 0) {
             a->e->where[0] = 0;
             return pcv_err_at(a->e, "$.queries[%d].task", i);
@@ -74,6 +85,23 @@ static int native_tasks(struct adapt *a)
         j->slot[i] = task_slot(j, task);
     }
     return 0;
+}
+
+/* Every query names a task; without any, all tasks that have an answer. */
+static int native_tasks(struct adapt *a)
+{
+    const struct wire_request *r = a->request;
+    struct srv_job *j = a->job;
+    j->nslots = r->nqueries;
+    j->slot = calloc((size_t)(r->nqueries + a->info->ntasks) + 1, sizeof *j->slot);
+    if (!j->slot)
+        return pcv_fail(a->e, PCV_ENOMEM, "no memory");
+    if (r->nqueries)
+        return named_tasks(a);
+    for (int i = 0; i < a->info->ntasks; i++)
+        if (has_native_answer(a, i))
+            j->slot[j->nslots++] = task_slot(j, i);
+    return j->nslots ? 0 : no_native_answer(a, 0);
 }
 
 /* The task whose output has this name. */
@@ -174,7 +202,7 @@ static int name_raw_tensor(struct adapt *a)
         .name = spec->name, .dtype = spec->dtype, .ndim = spec->ndim, .data = t->data};
     int64_t known = (int64_t)pcv_dtype_size(spec->dtype);
     for (int d = 0; d < spec->ndim; d++) {
-        int64_t n = d == 0 ? 1 : spec->shape[d];
+        int64_t n = d == 0 && !spec->shared ? 1 : spec->shape[d];
         if (n < 0 && open >= 0)
             return pcv_fail(a->e, PCV_EUNSUPPORTED,
                             "the raw form is for inputs with one variable dimension");
@@ -229,19 +257,27 @@ static int oip_inputs(struct adapt *a)
 /* ---- output queries ---------------------------------------------------------------------------
  */
 
-/* How many rows a task has, and which. */
-static int choose_rows(struct adapt *a, struct srv_job_task *t)
+/* Rows that the request's tensors name, else all; the same for every item. */
+static int oip_rows(struct adapt *a, struct srv_job_task *t)
+{
+    const struct wire_request *r = a->request;
+    int n = 0;
+    if (pcv_query_rows_from_tensors(a->model, t->task, r->tensors, r->ntensors, &t->which, &n,
+                                    a->e))
+        return at_tensor(a);
+    t->rows = t->which ? n : pcv_query_rows_all(a->model, t->task, a->job->inputs[0]);
+    for (int i = 1; !t->which && i < a->job->nitems; i++)
+        if (pcv_query_rows_all(a->model, t->task, a->job->inputs[i]) != t->rows)
+            return pcv_fail(a->e, PCV_ESHAPE, "item %d has another number of output queries", i);
+    return 0;
+}
+
+/* Rows that a person means: for masks, those that hold one. */
+static int native_rows(struct adapt *a, struct srv_job_task *t)
 {
     const struct pcv_input *in = a->job->inputs[0];
-    t->rows = pcv_query_rows_all(a->model, t->task, in);
-    if (a->request->form == WIRE_OIP) {
-        for (int i = 1; i < a->job->nitems; i++)
-            if (pcv_query_rows_all(a->model, t->task, a->job->inputs[i]) != t->rows)
-                return pcv_fail(a->e, PCV_ESHAPE, "item %d has another number of output queries",
-                                i);
-        return 0;
-    }
     int n = pcv_query_rows_default(a->model, t->task, in, NULL, 0);
+    t->rows = pcv_query_rows_all(a->model, t->task, in);
     if (n == t->rows)
         return 0;
     if (n == 0) {
@@ -295,7 +331,7 @@ static int make_logits(struct adapt *a)
     double bytes = 0;
     for (int i = 0; i < j->ntasks; i++) {
         struct srv_job_task *t = &j->tasks[i];
-        if (choose_rows(a, t))
+        if (a->request->form == WIRE_OIP ? oip_rows(a, t) : native_rows(a, t))
             return a->e->code;
         bytes += (double)j->nitems * (double)t->rows * a->info->tasks[t->task].width * 4;
     }

@@ -80,7 +80,7 @@ static int zeros(const struct pcv_tensor_spec *s, int64_t max_tokens, struct pcv
 {
     *t = (struct pcv_tensor){.name = s->name, .dtype = s->dtype, .ndim = s->ndim};
     for (int d = 0; d < s->ndim; d++) {
-        t->shape[d] = d == 0 ? 1 : s->shape[d];
+        t->shape[d] = d == 0 && !s->shared ? 1 : s->shape[d];
         if (t->shape[d] < 0)
             t->shape[d] = max_tokens < WARM_SIZE ? max_tokens : WARM_SIZE;
     }

@@ -1,11 +1,15 @@
 /* perceiverd.c - serves Perceiver and Perceiver IO models over HTTP. */
 #include "lib/perceiver.h"
 #include "server/config.h"
+#include "server/listen.h"
 #include "server/log.h"
 #include "server/loop.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 extern char **environ;
 
@@ -51,6 +55,27 @@ static int complain(const struct pcv_err *e)
     return 1;
 }
 
+/* What loading would stumble over at once: addresses that are none, directories that are not there.
+ */
+static int check(const struct srv_config *c, struct pcv_err *e)
+{
+    struct srv_addr a;
+    char path[4096];
+    int r = 0;
+    for (int i = 0; !r && i < c->server_listen.n; i++)
+        r = srv_addr_parse(&a, c->server_listen.v[i], e);
+    for (int i = 0; !r && i < c->nmodels; i++) {
+        snprintf(path, sizeof path, "%s/config.json", c->models[i].path);
+        if (access(path, R_OK)) {
+            pcv_fail(e, PCV_EIO, "%s", strerror(errno));
+            r = pcv_err_at(e, "[model %s]: %s", c->models[i].name, path);
+        }
+    }
+    if (!r)
+        printf("configuration is good: %d models\n", c->nmodels);
+    return r;
+}
+
 int main(int argc, char **argv)
 {
     struct srv_config *config;
@@ -63,7 +88,10 @@ int main(int argc, char **argv)
     case SRV_HELP: help(); break;
     case SRV_VERSION: printf("perceiverd %s\n", pcv_version()); break;
     case SRV_PRINT_CONFIG: srv_config_print(config, stdout); break;
-    case SRV_CHECK_CONFIG: printf("configuration is good: %d models\n", config->nmodels); break;
+    case SRV_CHECK_CONFIG:
+        if (check(config, &e))
+            r = complain(&e);
+        break;
     case SRV_RUN:
         srv_log_init((enum srv_level)config->server_log_level,
                      (enum srv_log_format)config->server_log_format);

@@ -52,6 +52,11 @@ static const char *input_kind(enum pcv_input_kind k)
     switch (k) {
     case PCV_INPUT_TEXT: return "text";
     case PCV_INPUT_IMAGE: return "image";
+    case PCV_INPUT_IMAGE_PAIR: return "image-pair";
+    case PCV_INPUT_AUDIO: return "audio";
+    case PCV_INPUT_VIDEO: return "video";
+    case PCV_INPUT_LABEL: return "label";
+    case PCV_INPUT_ARRAY: return "array";
     }
     return "";
 }
@@ -61,6 +66,11 @@ static const char *task_kind(enum pcv_task_kind k)
     switch (k) {
     case PCV_TASK_CLASSIFY: return "classify";
     case PCV_TASK_FILL_MASK: return "fill-mask";
+    case PCV_TASK_LATENTS: return "latents";
+    case PCV_TASK_FLOW: return "flow";
+    case PCV_TASK_IMAGE: return "image";
+    case PCV_TASK_AUDIO: return "audio";
+    case PCV_TASK_TENSOR: return "tensor";
     }
     return "";
 }

@@ -168,17 +168,32 @@ static int encode_native(const struct pcv_model *m, const struct wire_request *r
     return code;
 }
 
-/* Task i's logits as the tensor that its upstream gives: [batch, width] or [batch, rows, width]. */
+/* A task's logits in the shape that its upstream gives them: the batch, then the dimensions of the
+ * specification, of which an open one is as long as there are numbers for. */
 static struct pcv_tensor output_tensor(const struct pcv_task_info *task, const struct srv_job *j,
                                        const struct srv_job_task *t)
 {
+    const struct pcv_tensor_spec *spec = &task->output;
+    int64_t each = t->rows * task->width, fixed = 1;
+    int open = 0;
     struct pcv_tensor out = {
-        .name = task->output.name, .dtype = PCV_F32, .ndim = task->output.ndim, .data = t->logits};
+        .name = spec->name, .dtype = PCV_F32, .ndim = spec->ndim, .data = t->logits};
+    out.nbytes = (size_t)(j->nitems * each) * sizeof(float);
+    for (int d = 1; d < spec->ndim; d++) {
+        out.shape[d] = spec->shape[d];
+        if (spec->shape[d] < 0)
+            open = open ? -1 : d;
+        else
+            fixed *= spec->shape[d];
+    }
     out.shape[0] = j->nitems;
-    if (out.ndim == 3)
+    if (open > 0)
+        out.shape[open] = each / fixed;
+    if (open < 0 || pcv_shape_count(out.shape, out.ndim) != j->nitems * each) {
+        out.ndim = 3; /* some rows of a grid, say: rows as they are */
         out.shape[1] = t->rows;
-    out.shape[out.ndim - 1] = task->width;
-    out.nbytes = (size_t)j->nitems * (size_t)t->rows * (size_t)task->width * sizeof(float);
+        out.shape[2] = task->width;
+    }
     return out;
 }
 
