@@ -5,7 +5,33 @@
 #include "proto/wire_utf8.h"
 #include "proto/wire_writer.h"
 
+#include <stdlib.h>
 #include <string.h>
+
+char *wire_client_path(const char *before, const char *name, const char *behind)
+{
+    static const char hex[] = "0123456789ABCDEF";
+    const size_t len = strlen(name);
+    char *path = malloc(strlen(before) + 3 * len + strlen(behind) + 1), *p;
+
+    if (!path)
+        return NULL;
+    p = stpcpy(path, before);
+    for (size_t i = 0; i < len; i++) {
+        const unsigned char c = (unsigned char)name[i];
+
+        if ((c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') ||
+            strchr("-._~", c)) {
+            *p++ = (char)c;
+        } else {
+            *p++ = '%';
+            *p++ = hex[c >> 4];
+            *p++ = hex[c & 15];
+        }
+    }
+    strcpy(p, behind);
+    return path;
+}
 
 /* ---- native requests ------------------------------------------------------------------------- */
 

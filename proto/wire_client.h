@@ -16,6 +16,10 @@
 
 /* ---- requests -------------------------------------------------------------------------------- */
 
+/* A path with a name in it, percent-encoded: "/v1/models/" NAME "/perceive". own: free(). NULL
+ * without memory. */
+char *wire_client_path(const char *before, const char *name, const char *behind);
+
 /* JSON of r's media, queries, priority and timeout_us (in whole milliseconds, rounded up). Media of
  * type "text/plain" travel as text, others as base64. own: free(). NULL without memory. */
 char *wire_client_native(const struct wire_request *r, size_t *len);
@@ -56,6 +60,11 @@ PCV_CHECK int wire_client_models(struct wire_arena *a, const char *body, size_t 
 /* GET /v1/models/{m}. Labels of a task end with NULL. */
 PCV_CHECK int wire_client_model(struct wire_arena *a, const char *body, size_t len,
                                 struct wire_model_desc *ret, struct pcv_err *e);
+
+/* GET /v2/models/{m}/config: sets `optional` of the input tensors of m, which wire_client_model has
+ * read. */
+PCV_CHECK int wire_client_optional(struct wire_arena *a, const char *body, size_t len,
+                                   struct wire_model_desc *m, struct pcv_err *e);
 
 /* GET /v2. */
 PCV_CHECK int wire_client_server(struct wire_arena *a, const char *body, size_t len,

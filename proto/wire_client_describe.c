@@ -104,6 +104,34 @@ int wire_client_models(struct wire_arena *a, const char *body, size_t len,
     return 0;
 }
 
+/* ---- optional tensors ------------------------------------------------------------------------ */
+
+static const struct wire_field config_input_fields[] = {
+    WIRE_FIELD(TEXT, "name", struct wire_tensor_desc, name),
+    WIRE_FIELD(BOOL, "optional", struct wire_tensor_desc, optional, .optional = true),
+};
+static const struct wire_table config_input_table =
+    WIRE_TABLE(struct wire_tensor_desc, config_input_fields);
+
+static const struct wire_field config_fields[] = {
+    WIRE_ARRAY("input", struct wire_model_desc, tensors_in, ntensors_in, config_input_table),
+};
+static const struct wire_table config_table = WIRE_TABLE(struct wire_model_desc, config_fields);
+
+int wire_client_optional(struct wire_arena *a, const char *body, size_t len,
+                         struct wire_model_desc *m, struct pcv_err *e)
+{
+    struct wire_tensor_desc *t = (struct wire_tensor_desc *)m->tensors_in; /* of an arena */
+    struct wire_model_desc config = {0};
+    int r = wire_read_document(a, body, len, &config_table, &config, e);
+
+    for (int i = 0; r == 0 && i < m->ntensors_in; i++)
+        for (int k = 0; k < config.ntensors_in; k++)
+            if (strcmp(t[i].name, config.tensors_in[k].name) == 0)
+                t[i].optional = config.tensors_in[k].optional;
+    return r;
+}
+
 /* ---- the server ------------------------------------------------------------------------------ */
 
 struct server {

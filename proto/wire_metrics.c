@@ -63,6 +63,11 @@ static const char *skip_labels(const char *p, const char *end)
     return p && p < end ? p : NULL;
 }
 
+bool wire_sample_is(const struct wire_sample *s, const char *name)
+{
+    return wire_str_is(s->name, name);
+}
+
 bool wire_sample_label(const struct wire_sample *s, const char *label, char *buf, size_t size)
 {
     const char *p = s->labels.s, *end = p + s->labels.len;
@@ -182,7 +187,7 @@ int wire_metrics_sum(const char *text, size_t len, const char *name, const char 
 
     wire_metrics_init(&m, text, len);
     while ((r = wire_metrics_next(&m, &s, e)) > 0)
-        if (wire_str_is(s.name, name) &&
+        if (wire_sample_is(&s, name) &&
             (!label || (wire_sample_label(&s, label, buf, sizeof(buf)) && strcmp(buf, value) == 0)))
             total += s.value;
     if (r == 0)

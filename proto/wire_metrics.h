@@ -26,6 +26,8 @@ void wire_metrics_init(struct wire_metrics *m, const char *text, size_t len);
 /* 1 and the next sample, 0 at the end, or PCV_EFORMAT with where "line N". */
 PCV_CHECK int wire_metrics_next(struct wire_metrics *m, struct wire_sample *s, struct pcv_err *e);
 
+bool wire_sample_is(const struct wire_sample *s, const char *name);
+
 /* The label's value, without escapes and NUL-terminated; false when the sample has no such label or
  * its value has size bytes or more. */
 bool wire_sample_label(const struct wire_sample *s, const char *label, char *buf, size_t size);

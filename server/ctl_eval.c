@@ -11,9 +11,6 @@
 #include <sys/resource.h>
 #include <time.h>
 
-static const char usage[] = "eval MODEL_DIR IN.safetensors OUT.safetensors "
-                            "[--stages] [--dense] [--threads N] [--repeat N]";
-
 struct options {
     const char *model, *in, *out;
     bool stages, dense;
@@ -41,42 +38,6 @@ struct eval {
     float *encoded, *latents, *adapted;
     double *ms[STAGES]; /* [repeat] */
 };
-
-static int parse_count(const char *text, int lo, int hi, int *ret)
-{
-    char *end;
-    const long n = strtol(text, &end, 10);
-
-    if (end == text || *end || n < lo || n > hi)
-        return -1;
-    *ret = (int)n;
-    return 0;
-}
-
-static int parse(struct options *o, int argc, char **argv)
-{
-    const char **at[] = {&o->model, &o->in, &o->out};
-    int n = 0;
-
-    o->repeat = 1;
-    for (int i = 1; i < argc; i++) {
-        if (strcmp(argv[i], "--stages") == 0)
-            o->stages = true;
-        else if (strcmp(argv[i], "--dense") == 0)
-            o->dense = true;
-        else if (strcmp(argv[i], "--threads") == 0 && i + 1 < argc) {
-            if (parse_count(argv[++i], 1, 256, &o->threads) < 0)
-                return -1;
-        } else if (strcmp(argv[i], "--repeat") == 0 && i + 1 < argc) {
-            if (parse_count(argv[++i], 1, 100000, &o->repeat) < 0)
-                return -1;
-        } else if (argv[i][0] == '-' || n == 3)
-            return -1;
-        else
-            *at[n++] = argv[i];
-    }
-    return n == 3 ? 0 : -1;
-}
 
 static double now_ms(void)
 {
@@ -148,8 +109,8 @@ static int take_results(struct eval *v, struct pcv_err *e)
     }
     for (int t = 0; t < info->ntasks; t++) {
         int n;
-        const int r = pcv_query_rows_from_tensors(v->m, t, v->tensors, v->ntensors, &v->points[t],
-                                                  &n, e);
+        const int r =
+            pcv_query_rows_from_tensors(v->m, t, v->tensors, v->ntensors, &v->points[t], &n, e);
 
         if (r < 0)
             return r;
@@ -344,12 +305,40 @@ static void release(struct eval *v)
 
 int ctl_eval(int argc, char **argv)
 {
-    struct eval v = {0};
+    struct eval v = {.o = {.repeat = 1}};
+    const struct ctl_option options[] = {
+        {.name = "stages",
+         .doc = "write the adapted inputs and the latents too",
+         .flag = &v.o.stages},
+        {.name = "dense", .doc = "compute the plain way", .flag = &v.o.dense},
+        {.name = "threads",
+         .value = "N",
+         .doc = "default: what the process may use",
+         .number = &v.o.threads,
+         .min = 1,
+         .max = 256},
+        {.name = "repeat",
+         .value = "N",
+         .doc = "times to run it, for the timing",
+         .number = &v.o.repeat,
+         .min = 1,
+         .max = 100000},
+        {0},
+    };
+    const struct ctl_usage usage = {
+        "MODEL_DIR IN.safetensors OUT.safetensors", 3, 3,
+        "Runs one forward on tensors from a file, writes logits to another, and prints\n"
+        "times and multiply-adds as one line of JSON.",
+        options};
+    const int n = ctl_parse(&usage, argc, argv);
     struct pcv_err e;
     int r;
 
-    if (parse(&v.o, argc, argv) < 0)
-        return ctl_usage(usage);
+    if (n < 0)
+        return ~n;
+    v.o.model = argv[1];
+    v.o.in = argv[2];
+    v.o.out = argv[3];
     r = load(&v, &e);
     if (r == 0)
         r = run(&v, &e);

@@ -27,12 +27,15 @@ static void print_cost(const struct pcv_model *m)
 
 int ctl_inspect(int argc, char **argv)
 {
+    const struct ctl_usage usage = {
+        "MODEL_DIR", 1, 1, "Says what a model is: inputs, tasks, parameters, multiply-adds.", NULL};
+    const int n = ctl_parse(&usage, argc, argv);
     const struct pcv_model_info *info;
     struct pcv_model *m;
     struct pcv_err e;
 
-    if (argc != 2)
-        return ctl_usage("inspect MODEL_DIR");
+    if (n < 0)
+        return ~n;
     if (pcv_model_open(&m, argv[1], NULL, &e) < 0)
         return ctl_fail(&e);
     info = pcv_model_info(m);

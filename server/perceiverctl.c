@@ -1,42 +1,37 @@
 /* perceiverctl.c - the command line beside the daemon. */
 #include "server/ctl.h"
 
+#include <locale.h>
 #include <stdio.h>
 #include <string.h>
 
 static const struct {
     const char *name;
     int (*run)(int argc, char **argv);
-    const char *usage;
+    const char *about;
 } commands[] = {
-    {"inspect", ctl_inspect, "MODEL_DIR                     what a model is, and what it costs"},
-    {"eval", ctl_eval, "MODEL_DIR IN OUT [options]    one forward offline, tensors in files"},
+    {"models", ctl_models, "what a daemon serves"},
+    {"status", ctl_status, "what a daemon is and has done"},
+    {"perceive", ctl_perceive, "ask a model about files and texts"},
+    {"bench", ctl_bench, "measure a daemon under many clients"},
+    {"inspect", ctl_inspect, "what a model directory holds, and what it costs"},
+    {"eval", ctl_eval, "one forward without a daemon, tensors in files"},
 };
 
 enum { COMMANDS = sizeof(commands) / sizeof(commands[0]) };
-
-int ctl_fail(const struct pcv_err *e)
-{
-    fprintf(stderr, "perceiverctl: %s%s%s\n", e->where, e->where[0] ? ": " : "", e->msg);
-    return 1;
-}
-
-int ctl_usage(const char *text)
-{
-    fprintf(stderr, "usage: perceiverctl %s\n", text);
-    return 2;
-}
 
 static void help(FILE *to)
 {
     fprintf(to, "usage: perceiverctl COMMAND ...\n\n");
     for (int i = 0; i < COMMANDS; i++)
-        fprintf(to, "  %-9s %s\n", commands[i].name, commands[i].usage);
-    fprintf(to, "\n  --version\n  --help\n");
+        fprintf(to, "  %-9s %s\n", commands[i].name, commands[i].about);
+    fprintf(to,
+            "\nperceiverctl COMMAND --help says more; perceiverctl --version names the build.\n");
 }
 
 int main(int argc, char **argv)
 {
+    setlocale(LC_CTYPE, "");
     if (argc < 2) {
         help(stderr);
         return 2;

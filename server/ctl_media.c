@@ -1,0 +1,77 @@
+#include "server/ctl_media.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+enum { MAX_FILE = 1 << 30 };
+
+const char *ctl_media_type(const void *data, size_t len)
+{
+    if (len >= 8 && memcmp(data, "\x89PNG\r\n\x1a\n", 8) == 0)
+        return "image/png";
+    if (len >= 3 && memcmp(data, "\xff\xd8\xff", 3) == 0)
+        return "image/jpeg";
+    return "text/plain";
+}
+
+/* All of f, and a NUL. */
+static int read_all(FILE *f, char **data, size_t *len, struct pcv_err *e)
+{
+    char *all = NULL, *more;
+    size_t n = 0, room = 0;
+
+    do {
+        if (room - n < 2) {
+            room = room ? 2 * room : 65536;
+            if (!(more = realloc(all, room))) {
+                free(all);
+                return pcv_fail(e, PCV_ENOMEM, "no memory for %zu bytes", room);
+            }
+            all = more;
+        }
+        n += fread(all + n, 1, room - n - 1, f);
+        if (n > MAX_FILE) {
+            free(all);
+            return pcv_fail(e, PCV_ELIMIT, "larger than %d bytes", MAX_FILE);
+        }
+    } while (!feof(f) && !ferror(f));
+    if (ferror(f)) {
+        free(all);
+        return pcv_fail(e, PCV_EIO, "%s", strerror(errno));
+    }
+    all[n] = '\0';
+    *data = all;
+    *len = n;
+    return 0;
+}
+
+int ctl_media_read(const char *argument, struct ctl_media *ret, struct pcv_err *e)
+{
+    struct ctl_media m = {.name = argument};
+    const bool in = strcmp(argument, "-") == 0;
+    struct stat st;
+    int r = 0;
+
+    if (!in && (!argument[0] || stat(argument, &st) < 0)) {
+        m.name = NULL;
+        m.len = strlen(argument);
+        if (!(m.data = strdup(argument)))
+            r = pcv_fail(e, PCV_ENOMEM, "no memory for a text");
+    } else {
+        FILE *f = in ? stdin : fopen(argument, "rb");
+
+        r = f ? read_all(f, &m.data, &m.len, e) : pcv_fail(e, PCV_EIO, "%s", strerror(errno));
+        if (f && !in)
+            fclose(f);
+        if (r < 0)
+            return pcv_err_at(e, "%s", argument);
+    }
+    m.type = m.name ? ctl_media_type(m.data, m.len) : "text/plain";
+    if (r == 0)
+        *ret = m;
+    return r;
+}
