@@ -76,7 +76,7 @@ void pcv_decode_tile(const struct pcv_decoder *d, const struct pcv_kernels *k,
     switch (d->kind) {
     case PCV_DECODE_LEARNED: pcv_decode_learned_tile(d, k, job, row0, rows, scratch); break;
     case PCV_DECODE_TOKENS: pcv_decode_tokens_tile(d, k, job, row0, rows, scratch); break;
-    case PCV_DECODE_POOL: pcv_decode_pool_tile(d, k, job, scratch); break;
+    case PCV_DECODE_POOL: pcv_decode_pool_tile(d, k, job, row0, rows, scratch); break;
     case PCV_DECODE_LATENTS: pcv_decode_latents_tile(d, job, row0, rows); break;
     }
 }

@@ -33,7 +33,7 @@ void pcv_decode_tokens_tile(const struct pcv_decoder *d, const struct pcv_kernel
                             const struct pcv_decode_job *job, int row0, int rows, float *scratch);
 
 void pcv_decode_pool_tile(const struct pcv_decoder *d, const struct pcv_kernels *k,
-                          const struct pcv_decode_job *job, float *scratch);
+                          const struct pcv_decode_job *job, int row0, int rows, float *scratch);
 void pcv_decode_latents_tile(const struct pcv_decoder *d, const struct pcv_decode_job *job,
                              int row0, int rows);
 

@@ -4,10 +4,12 @@
 
 #include <string.h>
 
-/* logits = head(LN(mean of the latents)): the original Perceiver (arXiv 2103.03206, 3.1). */
+/* logits = head(LN(mean of the latents)): the original Perceiver (arXiv 2103.03206, 3.1). There is
+ * one row, whoever asks for it more than once. */
 void pcv_decode_pool_tile(const struct pcv_decoder *d, const struct pcv_kernels *k,
-                          const struct pcv_decode_job *job, float *scratch)
+                          const struct pcv_decode_job *job, int row0, int rows, float *scratch)
 {
+    float *out = job->logits + (size_t)row0 * d->width;
     const int n = d->d_latents;
 
     memset(scratch, 0, (size_t)n * sizeof(float));
@@ -16,7 +18,9 @@ void pcv_decode_pool_tile(const struct pcv_decoder *d, const struct pcv_kernels 
     k->scale(scratch, 1.0f / (float)d->latents, n);
     if (d->norm.gamma)
         k->norm(scratch, n, scratch, n, d->norm.gamma, d->norm.beta, 1, n, 1e-5f);
-    pcv_linear(k, 1, d->width, n, scratch, n, d->head.w, d->head.b, job->logits, d->width, 0, 1);
+    pcv_linear(k, 1, d->width, n, scratch, n, d->head.w, d->head.b, out, d->width, 0, 1);
+    for (int i = 1; i < rows; i++)
+        memcpy(out + (size_t)i * d->width, out, (size_t)d->width * sizeof(float));
 }
 
 void pcv_decode_latents_tile(const struct pcv_decoder *d, const struct pcv_decode_job *job,

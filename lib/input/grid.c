@@ -48,8 +48,8 @@ static int kept_tokens(struct pcv_input *in, const uint8_t *keep, int64_t tokens
     return 0;
 }
 
-/* Coordinates of kept tokens on one axis; of a single axis, the table's rows themselves, so that it
- * stays one row per token. */
+/* Coordinates of kept tokens on one axis; of a table with a row for each token, the rows
+ * themselves, so that it stays one. */
 static int select_rows(struct pcv_input *in, struct pcv_group *g, const int32_t *kept, int64_t n,
                        bool single, struct pcv_err *e)
 {
@@ -117,6 +117,20 @@ static void add_range(struct pcv_segment *s, struct pcv_group g, int from, int n
     s->group[s->ngroups++] = g;
 }
 
+static int add_learned(struct pcv_input *in, const struct pcv_grid_adapter *a,
+                       struct pcv_segment *s, int64_t tokens, const int32_t *kept,
+                       struct pcv_err *e)
+{
+    add_range(s,
+              (struct pcv_group){.kind = PCV_GROUP_TABLE,
+                                 .table = a->positions,
+                                 .rows = (int)tokens,
+                                 .div = 1,
+                                 .constant = 0},
+              a->content, a->position_channels);
+    return kept ? select_rows(in, &s->group[s->ngroups - 1], kept, s->tokens, true, e) : 0;
+}
+
 /* Content of kept tokens, packed in place: plane after plane. */
 static void pack_planes(float *planes, int raw, int64_t tokens, const int32_t *kept, int64_t n)
 {
@@ -170,14 +184,7 @@ int pcv_grid_append(struct pcv_input *in, const struct pcv_adapter *a, float *pl
     if (g->position == PCV_POSITION_FOURIER)
         r = add_fourier(in, g, s, size, tokens, kept, e);
     else if (g->position == PCV_POSITION_LEARNED)
-        add_range(s,
-                  (struct pcv_group){.kind = PCV_GROUP_TABLE,
-                                     .table = g->positions,
-                                     .rows = (int)tokens,
-                                     .div = 1,
-                                     .ids = kept,
-                                     .constant = 0},
-                  g->content, g->position_channels);
+        r = add_learned(in, g, s, tokens, kept, e);
     if (g->npad > 0)
         add_range(s, (struct pcv_group){.kind = PCV_GROUP_CONST, .value = g->pad, .constant = -1},
                   a->channels - g->npad, g->npad);

@@ -89,20 +89,24 @@ int pcv_text_from_utf8(struct pcv_input *in, const struct pcv_adapter *a, const 
     return r;
 }
 
-/* Ids and positions of the tokens that are kept, packed. */
+/* Ids and positions of the tokens that are kept, packed. Where only the end is left out, what stays
+ * is as if it had never been there. */
 static int pack_kept(struct pcv_input *in, const uint8_t *keep, int n, int32_t **ids,
                      int32_t **positions, struct pcv_err *e)
 {
-    int kept = 0;
+    int kept = 0, end = 0; /* after the last one kept */
 
     *ids = in->ids;
     *positions = NULL;
     for (int i = 0; i < n; i++)
-        kept += !keep || keep[i];
+        if (!keep || keep[i]) {
+            kept++;
+            end = i + 1;
+        }
     if (kept == 0)
         return pcv_fail(e, PCV_ERANGE, "no token is kept");
-    if (kept == n)
-        return n;
+    if (kept == end)
+        return kept;
     *ids = pcv_input_take(in, (size_t)kept, sizeof(**ids));
     *positions = pcv_input_take(in, (size_t)kept, sizeof(**positions));
     if (!*ids || !*positions)

@@ -246,25 +246,32 @@ int hf_flow(struct hf_binder *b)
 /* ---- multimodal: audio, image (video), label
  * ---------------------------------------------------------------- */
 
-static void audio(struct hf_binder *b)
+static int audio(struct hf_binder *b)
 {
     const struct hf_numbers *n = b->n;
     struct pcv_adapter *a = new_adapter(b, "audio", PCV_INPUT_AUDIO);
     struct pcv_grid_adapter *g = &a->grid;
-    const int samples = n->frames * n->samples_per_frame;
+    const int64_t samples = (int64_t)n->frames * n->samples_per_frame;
 
+    if (samples < n->samples_per_patch || samples > PCV_MAX_PIXELS) {
+        pcv_fail(b->e, PCV_ERANGE, "%lld samples; from one patch of %d to %d are served",
+                 (long long)samples, n->samples_per_patch, PCV_MAX_PIXELS);
+        pcv_err_at(b->e, "config.json: audio_samples_per_frame");
+        return PCV_ERANGE;
+    }
     a->tensor = (struct pcv_tensor_spec){
         .name = "inputs.audio", .dtype = PCV_F32, .ndim = 3, .shape = {-1, -1, 1}};
     g->axes = 1;
     g->before = 1;
     g->patch[0] = n->samples_per_patch;
     g->raw = g->content = n->samples_per_patch;
-    g->size[0] = samples / n->samples_per_patch;
+    g->size[0] = (int)samples / n->samples_per_patch;
     g->max_resolution[0] = (float)samples;
     fourier(g, 192);
+    return 0;
 }
 
-static void video(struct hf_binder *b)
+static int video(struct hf_binder *b)
 {
     enum { PATCH = 4 };
     const struct hf_numbers *n = b->n;
@@ -278,10 +285,17 @@ static void video(struct hf_binder *b)
     g->patch[1] = g->patch[2] = PATCH;
     g->raw = g->content = 3 * PATCH * PATCH;
     for (int i = 0; i < 3; i++) {
+        if (n->output_shape[i] < g->patch[i]) {
+            pcv_fail(b->e, PCV_ERANGE, "a side of %d, patches have %d", n->output_shape[i],
+                     g->patch[i]);
+            pcv_err_at(b->e, "config.json: output_shape");
+            return PCV_ERANGE;
+        }
         g->size[i] = n->output_shape[i] / g->patch[i];
         g->max_resolution[i] = (float)(i == 0 ? n->frames : n->image_size);
     }
     fourier(g, 32);
+    return 0;
 }
 
 /* Every modality is padded with a vector of its own to the widest plus 4 channels. */
@@ -313,8 +327,11 @@ int hf_multimodal(struct hf_binder *b)
         return r;
     pcv_labels_free(labels, nlabels);
     nlabels = nlabels ? nlabels : 2;
-    audio(b); /* modalities stand in alphabetical order */
-    video(b);
+    r = audio(b); /* modalities stand in alphabetical order */
+    if (r == 0)
+        r = video(b);
+    if (r < 0)
+        return r;
     label = new_adapter(b, "label", PCV_INPUT_LABEL);
     label->tensor = (struct pcv_tensor_spec){.name = "inputs.label",
                                              .dtype = PCV_F32,

@@ -191,6 +191,12 @@ static int grid_queries(struct hf_binder *b, struct pcv_task *t, const struct pc
     t->queries.nsegments = 1;
     for (int i = 0; i < d; i++)
         div *= size[i];
+    if (div > PCV_MAX_PIXELS) {
+        pcv_fail(b->e, PCV_ELIMIT, "%lld output queries, %d are the limit", (long long)div,
+                 PCV_MAX_PIXELS);
+        pcv_err_at(b->e, "config.json: output_shape");
+        return PCV_ELIMIT;
+    }
     s->tokens = div;
     t->rows = (int)div;
     for (int i = 0; i < d; i++) {

@@ -194,11 +194,13 @@ static double encode_done(const struct pcv_model *m, const struct pcv_tokens *t)
         if (bp->input[i].grid.project || bp->input[i].grid.stem.weight)
             macs += preprocess_cost(&bp->input[i], (double)t->segment[i].tokens);
     for (int i = 0; i < bp->nsteps; i++) {
-        const struct pcv_encoder *enc = &m->plan.encoder[bp->step[i].layer];
-        const struct pcv_layer_dims *d = &enc->layer->d;
+        const struct pcv_encoder *enc;
+        const struct pcv_layer_dims *d;
 
         if (bp->step[i].kind != PCV_STEP_CROSS)
             continue;
+        enc = &m->plan.encoder[bp->step[i].layer];
+        d = &enc->layer->d;
         macs += pcv_encode_cost(enc, enc->mode, t);
         if (i > 0) /* queries of changed latents, and absorbing them */
             macs += (double)bp->num_latents * d->qk *
