@@ -17,7 +17,7 @@ CC      ?= gcc
 OPT     ?= -O2
 WARN    := -Wall -Wextra -Werror
 CFLAGS  ?= -g
-ALL_CFLAGS = -std=gnu11 -D_GNU_SOURCE -I. $(WARN) $(OPT) -fPIC -fvisibility=hidden -pthread \
+ALL_CFLAGS = -std=gnu11 -D_GNU_SOURCE -I. $(WARN) $(OPT) -fPIC -fvisibility=hidden -ffp-contract=off -pthread \
              $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer) $(CFLAGS)
 LDFLAGS += -pthread $(if $(SAN),-fsanitize=$(SAN))
 

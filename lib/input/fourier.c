@@ -3,6 +3,12 @@
 #include <math.h>
 #include <stddef.h>
 
+/* start + step i from the left half, end - step (steps - 1 - i) from the right; rounded once. */
+static float from_nearer_end(float start, float end, float step, int steps, int i)
+{
+    return i < steps / 2 ? fmaf(step, (float)i, start) : fmaf(-step, (float)(steps - i - 1), end);
+}
+
 float pcv_linspace(float start, float end, int steps, int i)
 {
     float step;
@@ -10,7 +16,12 @@ float pcv_linspace(float start, float end, int steps, int i)
     if (steps == 1)
         return start;
     step = (end - start) / (float)(steps - 1);
-    return i < steps / 2 ? start + step * (float)i : end - step * (float)(steps - i - 1);
+    if (i < steps - steps % 16) { /* a lane of a vector of eight: from the vector's first element */
+        const float offset = step * (float)(i % 8);
+
+        return offset + from_nearer_end(start, end, step, steps, i - i % 8);
+    }
+    return from_nearer_end(start, end, step, steps, i);
 }
 
 void pcv_fourier_features(float *row, float pos, int bands, float max_resolution)
