@@ -29,7 +29,7 @@ char *wire_client_path(const char *before, const char *name, const char *behind)
             *p++ = hex[c & 15];
         }
     }
-    strcpy(p, behind);
+    memcpy(p, behind, strlen(behind) + 1);
     return path;
 }
 
@@ -338,7 +338,7 @@ int wire_client_error(struct wire_arena *a, const char *body, size_t len,
                       struct wire_client_error *ret, struct pcv_err *e)
 {
     struct wire_client_error error = {0};
-    struct wire_str value;
+    struct wire_str value = {0};
     struct wire_reader rd;
     int r;
 

@@ -206,7 +206,7 @@ static int adapted_inputs(struct eval *v, struct pcv_tensor *out, struct pcv_err
 static int write_results(struct eval *v, struct pcv_err *e)
 {
     const struct pcv_model_info *info = pcv_model_info(v->m);
-    struct pcv_tensor out[70];
+    struct pcv_tensor out[70] = {0};
     int n = 0, r = 0;
 
     for (int t = 0; t < info->ntasks; t++) {

@@ -18,7 +18,7 @@ enum {
     CONNECT_MS = 10 * 1000,
     GET_MS = 30 * 1000,
     POST_MS = 3600 * 1000, /* no model has longer */
-    TICK_MS = 100,
+    TICK_NS = 100 * 1000 * 1000,
 };
 
 /* One easy handle, and what comes in on it. */
@@ -87,7 +87,7 @@ static size_t on_header(char *data, size_t size, size_t n, void *ctx)
 
     n *= size;
     if (n >= sizeof(name) && strncasecmp(data, name, sizeof(name) - 1) == 0)
-        l->header_len = atoll(data + sizeof(name) - 1); /* ends with \r\n */
+        l->header_len = strtoll(data + sizeof(name) - 1, NULL, 10); /* ends with \r\n */
     return n;
 }
 
@@ -247,8 +247,9 @@ int ctl_http_call(struct ctl_http *h, const struct ctl_call *c, struct ctl_reply
         return r;
     code = curl_easy_perform(l->easy);
     if (code) {
-        pcv_fail(e, PCV_EIO, "%s", line_problem(l, code));
-        return pcv_err_at(e, "%s", ctl_http_url(h));
+        r = pcv_fail(e, PCV_EIO, "%s", line_problem(l, code));
+        pcv_err_at(e, "%s", ctl_http_url(h));
+        return r;
     }
     *ret = line_reply(l);
     ret->body = ret->len ? l->body : calloc(1, 1);
@@ -280,7 +281,7 @@ int ctl_http_refusal(const struct ctl_reply *reply, struct pcv_err *e)
 int ctl_http_ask(struct ctl_http *h, const struct ctl_call *c, struct ctl_reply *ret,
                  struct pcv_err *e)
 {
-    struct ctl_reply reply;
+    struct ctl_reply reply = {0};
     int r = ctl_http_call(h, c, &reply, e);
 
     if (r < 0)
@@ -390,7 +391,7 @@ static int finish(struct multi *m, struct pcv_err *e)
 static int loop(struct multi *m, struct pcv_err *e)
 {
     struct epoll_event events[64];
-    uint64_t tick_ns = ctl_now_ns() + TICK_MS * 1000000u;
+    uint64_t tick_ns = ctl_now_ns() + TICK_NS;
     int running, r = 0;
 
     while (m->busy && r == 0) {
@@ -415,7 +416,7 @@ static int loop(struct multi *m, struct pcv_err *e)
         }
         r = finish(m, e);
         if (ctl_now_ns() >= tick_ns) {
-            tick_ns = ctl_now_ns() + TICK_MS * 1000000u;
+            tick_ns = ctl_now_ns() + TICK_NS;
             m->crowd->tick(m->crowd->ctx);
         }
     }

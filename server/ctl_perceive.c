@@ -137,8 +137,7 @@ static int show(const struct options *o, const struct ctl_media *m, const struct
     int r;
 
     if (o->json) {
-        fwrite(reply->body, 1, reply->len, stdout);
-        printf("\n");
+        printf("%s\n", reply->body);
         return 0;
     }
     if (!(a = wire_arena_new()))

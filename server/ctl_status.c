@@ -65,7 +65,7 @@ static int count_codes(const struct status *s, double count[CODES], struct pcv_e
         if (!wire_sample_is(&sample, "perceiverd_requests_total") ||
             !wire_sample_label(&sample, "code", code, sizeof(code)))
             continue;
-        n = atoi(code);
+        n = (int)strtol(code, NULL, 10);
         if (n > 0 && n < CODES)
             count[n] += sample.value;
     }
@@ -191,11 +191,11 @@ static int print_status(const struct ctl_http *h, const struct status *s, struct
     const char *name, *version;
     int r, nstats, nmodels;
 
-    if ((r = wire_client_server(a, s->server.body, s->server.len, &name, &version, e)) < 0)
+    if (wire_client_server(a, s->server.body, s->server.len, &name, &version, e) < 0)
         return pcv_err_at(e, "reply to /v2");
-    if ((r = wire_client_models(a, s->models.body, s->models.len, &models, &nmodels, e)) < 0)
+    if (wire_client_models(a, s->models.body, s->models.len, &models, &nmodels, e) < 0)
         return pcv_err_at(e, "reply to /v1/models");
-    if ((r = wire_client_stats(a, s->stats.body, s->stats.len, &stats, &nstats, e)) < 0)
+    if (wire_client_stats(a, s->stats.body, s->stats.len, &stats, &nstats, e) < 0)
         return pcv_err_at(e, "reply to /v2/models/stats");
     ctl_put(stdout, name, strlen(name));
     printf(" ");

@@ -3,6 +3,7 @@
 #include "proto/wire_utf8.h"
 
 #include <langinfo.h>
+#include <locale.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -63,7 +64,7 @@ void ctl_put(FILE *f, const char *s, size_t len)
     for (size_t i = 0; i < len; i += (size_t)taken) {
         const char *c = shape(s + i, len - i, buf, &taken, &shown, &columns);
 
-        fwrite(c, 1, (size_t)shown, f);
+        fprintf(f, "%.*s", shown, c);
     }
 }
 
@@ -77,6 +78,11 @@ int ctl_columns(const char *s, size_t len)
         all += columns;
     }
     return all;
+}
+
+void ctl_text_init(void)
+{
+    setlocale(LC_CTYPE, "");
 }
 
 bool ctl_utf8(void)
@@ -96,19 +102,19 @@ void ctl_bar(char *buf, double part, int columns, bool utf8)
     buf[0] = '\0';
     for (int i = 0; i < n / steps; i++)
         buf = stpcpy(buf, utf8 ? "█" : "#");
-    strcpy(buf, eighths[n % steps]);
+    memcpy(buf, eighths[n % steps], strlen(eighths[n % steps]) + 1);
 }
 
 const char *ctl_count(double n, char buf[CTL_COUNT])
 {
     static const char units[] = {'k', 'M', 'G', 'T'};
-    int i = -1;
+    int i = 0;
 
     if (n < 1000) {
         snprintf(buf, CTL_COUNT, "%.0f", n);
         return buf;
     }
-    for (; n >= 999.95 && i < 3; i++)
+    for (n /= 1000; n >= 999.95 && i < 3; i++)
         n /= 1000;
     snprintf(buf, CTL_COUNT, "%.1f %c", n, units[i]);
     return buf;

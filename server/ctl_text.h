@@ -8,6 +8,9 @@
 #include <stddef.h>
 #include <stdio.h>
 
+/* Takes the characters of the environment's locale, and nothing else of it. Once, at first. */
+void ctl_text_init(void);
+
 /* Writes text that somebody else made: control characters and bytes that are no UTF-8 appear as \n,
  * \x1b, so that it cannot drive the terminal. Backslashes stay. */
 void ctl_put(FILE *f, const char *s, size_t len);

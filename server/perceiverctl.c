@@ -1,7 +1,7 @@
 /* perceiverctl.c - the command line beside the daemon. */
 #include "server/ctl.h"
+#include "server/ctl_text.h"
 
-#include <locale.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -29,9 +29,18 @@ static void help(FILE *to)
             "\nperceiverctl COMMAND --help says more; perceiverctl --version names the build.\n");
 }
 
+/* What could not be written was not done. */
+static int finish(int code)
+{
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return code;
+    perror("perceiverctl: standard output");
+    return 1;
+}
+
 int main(int argc, char **argv)
 {
-    setlocale(LC_CTYPE, "");
+    ctl_text_init();
     if (argc < 2) {
         help(stderr);
         return 2;
@@ -46,7 +55,7 @@ int main(int argc, char **argv)
     }
     for (int i = 0; i < COMMANDS; i++)
         if (strcmp(argv[1], commands[i].name) == 0)
-            return commands[i].run(argc - 1, argv + 1);
+            return finish(commands[i].run(argc - 1, argv + 1));
     fprintf(stderr, "perceiverctl: no command \"%s\"\n", argv[1]);
     help(stderr);
     return 2;
