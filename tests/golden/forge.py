@@ -37,8 +37,11 @@ def uniform(name, count):
 
 
 def values(name, rule):
-    x = uniform(name, math.prod(rule["shape"]))
-    return np.float32(rule["offset"]) + np.float32(rule["scale"]) * x
+    count = math.prod(rule["shape"])
+    if rule.get("dtype") == "I64":  # a counter
+        return np.zeros(count, "<i8")
+    x = np.float32(rule["offset"]) + np.float32(rule["scale"]) * uniform(name, count)
+    return x.astype("<f4")
 
 
 def main(case, out):
@@ -46,8 +49,8 @@ def main(case, out):
     header, body = {}, []
     end = 0
     for name, rule in rules.items():
-        data = values(name, rule).astype("<f4").tobytes()
-        header[name] = {"dtype": "F32", "shape": rule["shape"],
+        data = values(name, rule).tobytes()
+        header[name] = {"dtype": rule.get("dtype", "F32"), "shape": rule["shape"],
                         "data_offsets": [end, end + len(data)]}
         end += len(data)
         body.append(data)
