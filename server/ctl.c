@@ -40,7 +40,7 @@ static int print_help(const struct ctl_usage *u, const char *command)
     return HELP;
 }
 
-static int wrong(const struct ctl_usage *u, char **argv, const char *what, const char *subject)
+int ctl_wrong(const struct ctl_usage *u, char **argv, const char *what, const char *subject)
 {
     fprintf(stderr, "perceiverctl %s: ", argv[0]);
     if (subject) {
@@ -91,20 +91,20 @@ static int take_option(const struct ctl_usage *u, int argc, char **argv, int *i)
     char message[96];
 
     if (!o)
-        return wrong(u, argv, "no such option", argv[*i]);
+        return ctl_wrong(u, argv, "no such option", argv[*i]);
     if (o->flag) {
         *o->flag = true;
-        return value ? wrong(u, argv, "takes no value", argv[*i]) : 0;
+        return value ? ctl_wrong(u, argv, "takes no value", argv[*i]) : 0;
     }
     if (!value && *i + 1 < argc)
         value = argv[++*i];
     if (!value)
-        return wrong(u, argv, "wants a value", argv[*i]);
+        return ctl_wrong(u, argv, "wants a value", argv[*i]);
     if (o->text)
         *o->text = value;
     else
         problem = set_number(o, value, message);
-    return problem ? wrong(u, argv, problem, argv[*i]) : 0;
+    return problem ? ctl_wrong(u, argv, problem, argv[*i]) : 0;
 }
 
 int ctl_parse(const struct ctl_usage *u, int argc, char **argv)
@@ -123,14 +123,14 @@ int ctl_parse(const struct ctl_usage *u, int argc, char **argv)
             if (take_option(u, argc, argv, &i) < 0)
                 return WRONG;
         } else if (options && argv[i][0] == '-' && argv[i][1]) {
-            return wrong(u, argv, "no such option", argv[i]);
+            return ctl_wrong(u, argv, "no such option", argv[i]);
         } else {
             argv[++n] = argv[i];
         }
     }
     if (n < u->min)
-        return wrong(u, argv, "too few arguments", NULL);
+        return ctl_wrong(u, argv, "too few arguments", NULL);
     if (n > u->max)
-        return wrong(u, argv, "too many arguments", argv[u->max + 1]);
+        return ctl_wrong(u, argv, "too many arguments", argv[u->max + 1]);
     return n;
 }

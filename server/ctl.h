@@ -43,4 +43,8 @@ struct ctl_usage {
  * code. */
 int ctl_parse(const struct ctl_usage *u, int argc, char **argv);
 
+/* Says what is wrong with argv (of subject, unless NULL) and how to use it; returns as ctl_parse.
+ */
+int ctl_wrong(const struct ctl_usage *u, char **argv, const char *what, const char *subject);
+
 #endif

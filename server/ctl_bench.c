@@ -366,6 +366,8 @@ int ctl_bench(int argc, char **argv)
 
     if (n < 0)
         return ~n;
+    if (o->binary && o->input)
+        return ~ctl_wrong(&usage, argv, "does not go with --binary", "--input");
     failed = run(&b, n ? argv[1] : NULL, &e) < 0 && ctl_fail(&e);
     for (int i = 0; i < CTL_BENCH_CODES; i++)
         failed |= b.count[i] && i != 200;

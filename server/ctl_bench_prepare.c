@@ -174,8 +174,6 @@ int ctl_bench_prepare(struct ctl_bench *b, const char *model, struct pcv_err *e)
     struct ctl_reply reply;
     int r = 0;
 
-    if (b->options.input && b->options.binary)
-        return pcv_fail(e, PCV_EUNSUPPORTED, "--input cannot travel as --binary tensors");
     if (!model && (r = only_model(b, &model, e)) < 0)
         return r;
     if ((r = describe(b, "/v1/models/", model, "", wire_client_model, e)) < 0)
