@@ -123,6 +123,10 @@ build/golden/%/model.safetensors: tests/golden/%/tensors.json tests/golden/%/con
 .PHONY: golden
 golden: $(GOLDEN)
 
+$(B)/sgemm: tests/bench/sgemm.c
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CFLAGS) $(PKG_CFLAGS) $< $(LIB_LIBS) -o $@
+
 # ---- what a person asks for ---------------------------------------------------------------------
 
 .PHONY: demo
@@ -136,7 +140,7 @@ test: packages-all ## build and pass every test
 	@B=$(B) tests/run
 
 .PHONY: bench
-bench: build ## measure this machine and print one table of ratios
+bench: build $(B)/sgemm ## measure this machine and print one table of ratios
 	@B=$(B) $(PYTHON) tests/bench/bench.py
 
 .PHONY: check
