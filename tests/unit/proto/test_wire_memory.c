@@ -158,26 +158,26 @@ static int native_encode(void)
     return code;
 }
 
-static int oip_encode(void)
+/* A row of zeros. Ranked rows are short: qsort_r would take memory for longer ones, and do without.
+ */
+static struct wire_out_tensor row(int n, bool binary, int classification)
 {
     static float v[2000];
-    static const struct wire_out_tensor o[] = {
-        {.t = {.name = "a",
-               .ndim = 1,
-               .shape = {2000},
-               .dtype = PCV_F32,
-               .data = v,
-               .nbytes = 8000}},
-        {.t =
-             {.name = "b", .ndim = 1, .shape = {2000}, .dtype = PCV_F32, .data = v, .nbytes = 8000},
-         .binary = true},
-        {.t =
-             {.name = "c", .ndim = 1, .shape = {2000}, .dtype = PCV_F32, .data = v, .nbytes = 8000},
-         .classification = 50},
-        {.t =
-             {.name = "d", .ndim = 1, .shape = {2000}, .dtype = PCV_F32, .data = v, .nbytes = 8000},
-         .classification = 500,
-         .binary = true}};
+
+    return (struct wire_out_tensor){.t = {.name = "a",
+                                          .ndim = 1,
+                                          .shape = {n},
+                                          .dtype = PCV_F32,
+                                          .data = v,
+                                          .nbytes = (size_t)n * 4},
+                                    .binary = binary,
+                                    .classification = classification};
+}
+
+static int oip_encode(void)
+{
+    const struct wire_out_tensor o[] = {row(2000, false, 0), row(2000, true, 0),
+                                        row(200, false, 50), row(200, true, 190)};
     const struct wire_reply reply = {.model = "m", .version = "1", .noutputs = 4, .outputs = o};
     char *body = NULL;
     size_t len;
@@ -220,11 +220,9 @@ static void fail_each(call f)
         e.code = 0;
         countdown = k;
         code = f();
+        assert_int_equal(code, countdown < 0 ? PCV_ENOMEM : 0); /* below 0: one was refused */
+        assert_int_equal(e.code, code);
         countdown = -1;
-        if (code != 0) {
-            assert_int_equal(code, PCV_ENOMEM);
-            assert_int_equal(e.code, PCV_ENOMEM);
-        }
         assert_int_equal(balance, before);
     }
 }

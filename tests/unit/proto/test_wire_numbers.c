@@ -349,6 +349,7 @@ static void test_integers(void **state)
         assert_fails(numbers(text, cases[i].t, out, 3, &n), e, PCV_ERANGE, "$[1]", cases[i].below);
         snprintf(text, sizeof(text), "[%s]", cases[i].above);
         assert_fails(numbers(text, cases[i].t, out, 3, &n), e, PCV_ERANGE, "$[0]", cases[i].above);
+        assert_int_equal(strstr(e.msg, "neither 0 nor 1") != NULL, cases[i].t == PCV_BOOL);
         assert_fails(numbers("[1.0]", cases[i].t, out, 3, &n), e, PCV_EFORMAT, "$[0]", "1.0");
         assert_fails(numbers("[1e0]", cases[i].t, out, 3, &n), e, PCV_EFORMAT, "$[0]", "1e0");
     }

@@ -107,6 +107,9 @@ static void test_grammar(void **state)
         "\"\\ud800\\u0041\"",
         "\"\\ud800x\"",
         "\"\\udc00\"",
+        "\"\\udfff\"",
+        "\"\\udbff\\udbff\"",
+        "\"\\ud800\\ue000\"",
         "\"\\u0000\"",
         "\"tab\there\"",
         "\"line\nhere\"",
@@ -256,6 +259,7 @@ static void test_strings(void **state)
          "A\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80\xf4\x8f\xbf\xbf"},
         {"\"\\u007f\\u0080\\u07ff\\u0800\\ud800\\udc00\"",
          "\x7f\xc2\x80\xdf\xbf\xe0\xa0\x80\xf0\x90\x80\x80"},
+        {"\"\\u00AF\\u00fA\\ud800\\uDC00\\ufffd\"", "\xc2\xaf\xc3\xba\xf0\x90\x80\x80\xef\xbf\xbd"},
         {"\"ends in a backslash \\\\\"", "ends in a backslash \\"},
         {"\"caf\xc3\xa9\"", "caf\xc3\xa9"},
     };
