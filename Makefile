@@ -90,8 +90,8 @@ $(B)/obj/proto/openapi_json.o: $(B)/openapi.c
 	$(Q)$(CC) $(ALL_CFLAGS) -c $< -o $@
 
 $(B)/libperceiver.a: $(LIB_OBJ)
-	@rm -f $@
-	$(Q)ar rcs $@ $^
+	@rm -f $@.new
+	$(Q)ar rcs $@.new $^ && mv $@.new $@
 $(B)/libperceiver.so: $(LIB_OBJ)
 	$(Q)$(CC) $(LDFLAGS) -shared -Wl,-soname,libperceiver.so.0 -Wl,-z,defs $^ $(LIB_LIBS) -o $@
 # The one public header: what lib/perceiver.h includes of lib/ is written into it.
