@@ -1,73 +1,125 @@
 #include "lib/load/weights.h"
 
 #include "lib/base/mem.h"
-#include "lib/load/safetensors.h"
+#include "lib/load/strided.h"
+#include "lib/load/weights_internal.h"
 
+#include <limits.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-struct bound {
-    bool used;
-    float *owned; /* widened or realigned copy; NULL: the mapping serves */
+/* A tensor's numbers in memory of ours: widened, realigned, or its axes in another order. */
+struct copy {
+    struct copy *next;
+    int axes[PCV_MAX_DIMS];
+    float *numbers;
+};
+
+struct entry {
+    const struct pcv_tensor *tensor;
+    int file;
+    bool bound, ignored, in_place; /* in_place: counted as used in the mapping */
+    struct copy *copies;
 };
 
 struct pcv_weights {
-    char *path;
-    struct pcv_safetensors *file;
-    struct bound *bound; /* by index in the file */
+    struct pcv_weights_files files;
+    struct entry *entries; /* by name */
+    int count;
     uint64_t parameters, mapped, owned;
 };
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(((const struct entry *)a)->tensor->name, ((const struct entry *)b)->tensor->name);
+}
+
+static int list(struct pcv_weights *w, struct pcv_err *e)
+{
+    size_t count = 0;
+
+    for (int i = 0; i < w->files.count; i++) {
+        count += (size_t)w->files.sources[i].count;
+        w->owned += w->files.sources[i].owned;
+    }
+    w->entries = count > INT_MAX / 2 ? NULL : calloc(count + 1, sizeof(*w->entries));
+    if (!w->entries)
+        return pcv_fail(e, PCV_ENOMEM, "no memory for a table of %zu tensors", count);
+    for (int i = 0; i < w->files.count; i++)
+        for (int k = 0; k < w->files.sources[i].count; k++)
+            w->entries[w->count++] =
+                (struct entry){.tensor = &w->files.sources[i].tensors[k], .file = i};
+    qsort(w->entries, (size_t)w->count, sizeof(*w->entries), by_name);
+    return 0;
+}
 
 int pcv_weights_open(struct pcv_weights **ret, const char *dir, struct pcv_err *e)
 {
     struct pcv_weights *w = calloc(1, sizeof(*w));
     int r;
 
-    if (!w || asprintf(&w->path, "%s/model.safetensors", dir) < 0) {
-        free(w);
+    if (!w)
         return pcv_fail(e, PCV_ENOMEM, "no memory for the weights of %s", dir);
-    }
-    r = pcv_safetensors_open(&w->file, w->path, e);
-    if (r < 0)
-        goto out;
-    w->bound = calloc((size_t)pcv_safetensors_count(w->file) + 1, sizeof(*w->bound));
-    if (!w->bound) {
-        r = pcv_fail(e, PCV_ENOMEM, "no memory for a table of tensors");
-        goto out;
+    r = pcv_weights_files_open(&w->files, dir, e);
+    if (r == 0)
+        r = list(w, e);
+    if (r < 0) {
+        pcv_weights_close(w);
+        return r;
     }
     *ret = w;
     return 0;
-out:
-    pcv_weights_close(w);
-    return r;
 }
 
 void pcv_weights_close(struct pcv_weights *w)
 {
     if (!w)
         return;
-    for (int i = 0; w->bound && i < pcv_safetensors_count(w->file); i++)
-        pcv_free(w->bound[i].owned);
-    free(w->bound);
-    pcv_safetensors_close(w->file);
-    free(w->path);
+    for (int i = 0; i < w->count; i++)
+        for (struct copy *c = w->entries[i].copies, *next; c; c = next) {
+            next = c->next;
+            pcv_free(c->numbers);
+            free(c);
+        }
+    free(w->entries);
+    pcv_weights_files_close(&w->files);
     free(w);
 }
 
-static int index_of(const struct pcv_weights *w, const char *name)
+enum pcv_weights_kind pcv_weights_kind(const struct pcv_weights *w)
 {
-    const struct pcv_tensor *t = pcv_safetensors_find(w->file, name);
+    return w->files.kind;
+}
 
-    return t ? (int)(t - pcv_safetensors_at(w->file, 0)) : -1;
+static struct entry *find(const struct pcv_weights *w, const char *name)
+{
+    const struct pcv_tensor t = {.name = name};
+    const struct entry key = {.tensor = &t};
+
+    return bsearch(&key, w->entries, (size_t)w->count, sizeof(*w->entries), by_name);
 }
 
 const struct pcv_tensor *pcv_weights_find(const struct pcv_weights *w, const char *name)
 {
-    return pcv_safetensors_find(w->file, name);
+    const struct entry *n = find(w, name);
+
+    return n ? n->tensor : NULL;
 }
+
+int pcv_weights_count(const struct pcv_weights *w)
+{
+    return w->count;
+}
+
+const struct pcv_tensor *pcv_weights_at(const struct pcv_weights *w, int i)
+{
+    return w->entries[i].tensor;
+}
+
+/* ---- binding ------------------------------------------------------------------------------ */
 
 /* Infinities and NaN are the numbers whose exponent is all ones. */
 static bool all_finite(const float *x, int64_t n)
@@ -81,88 +133,198 @@ static bool all_finite(const float *x, int64_t n)
     return !bad;
 }
 
-static int materialise(struct pcv_weights *w, const struct pcv_tensor *t, struct bound *b,
-                       int64_t count, struct pcv_err *e)
+static bool in_order(const int *axes, int ndim)
 {
-    const bool direct = t->dtype == PCV_F32 && (uintptr_t)t->data % sizeof(float) == 0;
+    for (int i = 0; i < ndim; i++)
+        if (axes[i] != i)
+            return false;
+    return true;
+}
 
-    if (!direct) {
-        b->owned = pcv_alloc((size_t)count, sizeof(float));
-        if (!b->owned)
-            return pcv_fail(e, PCV_ENOMEM, "no memory for %lld numbers", (long long)count);
-        pcv_tensor_to_f32(t, 0, count, b->owned);
-        w->owned += (uint64_t)count * sizeof(float);
-    } else {
-        w->mapped += t->nbytes;
+/* t's numbers as f32, axis i of the result being axes[i] of t. */
+static int fill(float *out, const struct pcv_tensor *t, int64_t count, const int *axes,
+                struct pcv_err *e)
+{
+    int64_t rows[PCV_MAX_DIMS], shape[PCV_MAX_DIMS], strides[PCV_MAX_DIMS];
+    float *wide = NULL;
+
+    if (in_order(axes, t->ndim) || count == 0) {
+        pcv_tensor_to_f32(t, 0, count, out);
+        return 0;
     }
-    if (!all_finite(b->owned ? b->owned : t->data, count))
-        return pcv_fail(e, PCV_ERANGE, "has a number that is not finite");
-    b->used = true;
-    w->parameters += (uint64_t)count;
+    pcv_strided_rows(rows, t->shape, t->ndim);
+    for (int i = 0; i < t->ndim; i++) {
+        shape[i] = t->shape[axes[i]];
+        strides[i] = rows[axes[i]];
+    }
+    if (t->dtype != PCV_F32) {
+        wide = pcv_alloc((size_t)count, sizeof(float));
+        if (!wide)
+            return pcv_fail(e, PCV_ENOMEM, "no memory for %lld numbers", (long long)count);
+        pcv_tensor_to_f32(t, 0, count, wide);
+    }
+    pcv_strided_copy(out, wide ? (const void *)wide : t->data, sizeof(float), shape, strides,
+                     t->ndim);
+    pcv_free(wide);
     return 0;
 }
 
-static int bind(struct pcv_weights *w, const float **ret, const int64_t *shape, int ndim,
-                const char *name, struct pcv_err *e)
+static int copy_of(struct pcv_weights *w, struct entry *n, const int *axes, const float **ret,
+                   struct pcv_err *e)
 {
-    const int i = index_of(w, name);
-    char have[96], want[96];
-    const struct pcv_tensor *t;
+    const struct pcv_tensor *t = n->tensor;
+    const int64_t count = pcv_shape_count(t->shape, t->ndim);
+    struct copy *c;
+    int r;
 
-    if (i < 0)
-        return pcv_fail(e, PCV_EMISSING, "tensor is missing");
-    t = pcv_safetensors_at(w->file, i);
-    if (t->ndim != ndim || memcmp(t->shape, shape, (size_t)ndim * sizeof(*shape)) != 0)
-        return pcv_fail(e, PCV_ESHAPE, "shape %s, the configuration wants %s",
+    for (c = n->copies; c; c = c->next)
+        if (memcmp(c->axes, axes, (size_t)t->ndim * sizeof(*axes)) == 0) {
+            *ret = c->numbers;
+            return 0;
+        }
+    c = calloc(1, sizeof(*c));
+    if (c)
+        c->numbers = pcv_alloc((size_t)count, sizeof(float));
+    r = c && c->numbers ? fill(c->numbers, t, count, axes, e)
+                        : pcv_fail(e, PCV_ENOMEM, "no memory for %lld numbers", (long long)count);
+    if (r == 0 && !all_finite(c->numbers, count))
+        r = pcv_fail(e, PCV_ERANGE, "has a number that is not finite");
+    if (r < 0) {
+        pcv_free(c ? c->numbers : NULL);
+        free(c);
+        return r;
+    }
+    memcpy(c->axes, axes, (size_t)t->ndim * sizeof(*axes));
+    c->next = n->copies;
+    n->copies = c;
+    w->owned += (uint64_t)count * sizeof(float);
+    *ret = c->numbers;
+    return 0;
+}
+
+/* The file's own numbers serve. */
+static int in_place(struct pcv_weights *w, struct entry *n, const float **ret, struct pcv_err *e)
+{
+    const struct pcv_tensor *t = n->tensor;
+    const struct pcv_source *s = &w->files.sources[n->file];
+    const uintptr_t at = (uintptr_t)t->data, map = (uintptr_t)s->map;
+
+    if (!n->in_place) {
+        if (!all_finite(t->data, pcv_shape_count(t->shape, t->ndim)))
+            return pcv_fail(e, PCV_ERANGE, "has a number that is not finite");
+        n->in_place = true;
+        if (at >= map && at - map < s->map_size)
+            w->mapped += t->nbytes;
+    }
+    *ret = t->data;
+    return 0;
+}
+
+static int bind_entry(struct pcv_weights *w, struct entry *n, const float **ret,
+                      const int64_t *shape, int ndim, const int *axes, struct pcv_err *e)
+{
+    const struct pcv_tensor *t = n->tensor;
+    char have[96], want[96];
+    bool same = t->ndim == ndim;
+    int r;
+
+    for (int i = 0; same && i < ndim; i++)
+        same = t->shape[axes[i]] == shape[i];
+    if (!same) {
+        const bool plain = in_order(axes, ndim);
+
+        return pcv_fail(e, PCV_ESHAPE, "shape %s, the configuration wants %s%s",
                         pcv_shape_text(t->shape, t->ndim, have, sizeof(have)),
-                        pcv_shape_text(shape, ndim, want, sizeof(want)));
+                        pcv_shape_text(shape, ndim, want, sizeof(want)),
+                        plain ? "" : " with its axes in another order");
+    }
     if (t->dtype != PCV_F32 && t->dtype != PCV_F16 && t->dtype != PCV_BF16)
         return pcv_fail(e, PCV_EUNSUPPORTED, "datatype %s; F32, F16 and BF16 are served",
                         pcv_dtype_name(t->dtype));
-    if (!w->bound[i].used) {
-        const int r = materialise(w, t, &w->bound[i], pcv_shape_count(shape, ndim), e);
-
-        if (r < 0)
-            return r;
-    }
-    *ret = w->bound[i].owned ? w->bound[i].owned : t->data;
-    return 0;
-}
-
-int pcv_weights_bind(struct pcv_weights *w, const float **ret, const int64_t *shape, int ndim,
-                     struct pcv_err *e, const char *name_format, ...)
-{
-    char name[512];
-    va_list ap;
-    int r;
-
-    va_start(ap, name_format);
-    vsnprintf(name, sizeof(name), name_format, ap);
-    va_end(ap);
-    r = bind(w, ret, shape, ndim, name, e);
-    if (r < 0) {
-        pcv_err_at(e, "%s", name);
-        pcv_err_at(e, "%s", w->path);
+    if (t->dtype == PCV_F32 && (uintptr_t)t->data % sizeof(float) == 0 && in_order(axes, ndim))
+        r = in_place(w, n, ret, e);
+    else
+        r = copy_of(w, n, axes, ret, e);
+    if (r == 0 && !n->bound) {
+        n->bound = true;
+        w->parameters += (uint64_t)pcv_shape_count(shape, ndim);
     }
     return r;
 }
 
+static int bind_named(struct pcv_weights *w, const float **ret, const int64_t *shape, int ndim,
+                      const int *axes, struct pcv_err *e, const char *format, va_list ap)
+{
+    char name[PCV_SOURCE_MAX_NAME + 1];
+    const int len = vsnprintf(name, sizeof(name), format, ap);
+    struct entry *n = len >= 0 && len < (int)sizeof(name) ? find(w, name) : NULL;
+    const int r = n ? bind_entry(w, n, ret, shape, ndim, axes, e)
+                    : pcv_fail(e, PCV_EMISSING, "tensor is missing");
+
+    if (r < 0) {
+        pcv_err_at(e, "%s", name);
+        pcv_err_at(e, "%s", n ? w->files.paths[n->file] : w->files.path);
+    }
+    return r;
+}
+
+static const int IN_ORDER[PCV_MAX_DIMS] = {0, 1, 2, 3, 4, 5, 6, 7};
+
+int pcv_weights_bind(struct pcv_weights *w, const float **ret, const int64_t *shape, int ndim,
+                     struct pcv_err *e, const char *name_format, ...)
+{
+    va_list ap;
+    int r;
+
+    va_start(ap, name_format);
+    r = bind_named(w, ret, shape, ndim, IN_ORDER, e, name_format, ap);
+    va_end(ap);
+    return r;
+}
+
+int pcv_weights_bind_transposed(struct pcv_weights *w, const float **ret, const int64_t *shape,
+                                struct pcv_err *e, const char *name_format, ...)
+{
+    va_list ap;
+    int r;
+
+    va_start(ap, name_format);
+    r = bind_named(w, ret, shape, 2, (const int[]){1, 0}, e, name_format, ap);
+    va_end(ap);
+    return r;
+}
+
+int pcv_weights_bind_permuted(struct pcv_weights *w, const float **ret, const int64_t *shape,
+                              int ndim, const int *axes, struct pcv_err *e, const char *name_format,
+                              ...)
+{
+    va_list ap;
+    int r;
+
+    va_start(ap, name_format);
+    r = bind_named(w, ret, shape, ndim, axes, e, name_format, ap);
+    va_end(ap);
+    return r;
+}
+
+/* ---- what is left, and how much it is ------------------------------------------------------- */
+
 void pcv_weights_ignore(struct pcv_weights *w, const char *name)
 {
-    const int i = index_of(w, name);
+    struct entry *n = find(w, name);
 
-    if (i >= 0)
-        w->bound[i].used = true;
+    if (n)
+        n->ignored = true;
 }
 
 int pcv_weights_done(const struct pcv_weights *w, struct pcv_err *e)
 {
-    for (int i = 0; i < pcv_safetensors_count(w->file); i++) {
-        if (w->bound[i].used)
+    for (int i = 0; i < w->count; i++) {
+        if (w->entries[i].bound || w->entries[i].ignored)
             continue;
         pcv_fail(e, PCV_EUNKNOWN, "tensor is not part of this architecture");
-        pcv_err_at(e, "%s", pcv_safetensors_at(w->file, i)->name);
-        pcv_err_at(e, "%s", w->path);
+        pcv_err_at(e, "%s", w->entries[i].tensor->name);
+        pcv_err_at(e, "%s", w->files.paths[w->entries[i].file]);
         return PCV_EUNKNOWN;
     }
     return 0;

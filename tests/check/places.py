@@ -19,6 +19,7 @@ PLACES = {
     "curl/*": ["server/ctl_http.c"],
     # files and media
     "jansson.h": ["proto/*", "lib/load/*", "lib/layout/*"],
+    "zip.h": ["lib/load/torch_zip.c"],
     "spng.h": ["lib/input/media_*.c"],
     "jpeglib.h": ["lib/input/media_*.c"],
     "jerror.h": ["lib/input/media_*.c"],
@@ -37,7 +38,7 @@ PLACES = {
     "sys/mman.h": ["lib/load/*"],
     "sys/resource.h": ["server/*"],
     "signal.h": ["server/*"],
-    "dirent.h": ["server/*"],
+    "dirent.h": ["server/*", "lib/load/weights_files.c"],
     "locale.h": ["proto/wire_numbers.c", "server/ctl_text.c"],
     "langinfo.h": ["server/ctl_text.c"],
     "wchar.h": ["server/ctl_text.c"],
