@@ -4,12 +4,13 @@
  * projection, MLP and head without leaving the cache.
  *
  *   learned  queries are rows of a table, projected when the model opens (decode_learned.c). Two
- * ways, by how many rows an item asks for (pcv_decode_absorbs counts both): keys and values of all
- *            latents once per item; or, for few rows, key weights absorbed into the queries, the
- *            normalised latents themselves being keys and values of every head.
- *   tokens   queries are a factored token array: positions of pixels, the input's own tokens,
- * vectors of the caller (decode_tokens.c). Query weights are absorbed into the keys, and position
- * tables meet them once per item. pool     mean of the latents, LayerNorm, head (decode_pool.c)
+ *            ways, by how many rows an item asks for (pcv_decode_absorbs counts both): keys and
+ *            values of all latents once per item; or, for few rows, key weights absorbed into the
+ *            queries, the normalised latents themselves being keys and values of every head.
+ *   tokens   queries are a factored token array, with one group of content at most: positions of
+ *            pixels, the input's own tokens, vectors of the caller (decode_tokens.c). Query weights
+ *            are absorbed into the keys, and position tables meet them once per item.
+ *   pool     mean of the latents, LayerNorm, head (decode_pool.c)
  *   latents  the latents themselves (decode_pool.c) */
 #ifndef PCV_ATTENTION_DECODE_H
 #define PCV_ATTENTION_DECODE_H

@@ -73,9 +73,10 @@ static inline struct pcv_affine random_affine(uint64_t *seed, int out, int in, f
         random_floats(seed, (size_t)out, 0, 0.4f)};
 }
 
+/* Gated layers have no biases in attention, as those who gate do it. */
 static inline struct pcv_layer random_layer(uint64_t *seed, struct pcv_layer_dims d)
 {
-    return (struct pcv_layer){
+    struct pcv_layer l = {
         .d = d,
         .activation = random_int(seed, 2) ? PCV_GELU_TANH : PCV_GELU_ERF,
         .eps = 1e-5f,
@@ -86,9 +87,13 @@ static inline struct pcv_layer random_layer(uint64_t *seed, struct pcv_layer_dim
         .k = random_affine(seed, d.qk, d.kv_dim, 1),
         .val = random_affine(seed, d.v, d.kv_dim, 1),
         .out = random_affine(seed, d.q_dim, d.v, 1),
-        .mlp1 = random_affine(seed, d.hidden, d.q_dim, 1),
+        .mlp1 = random_affine(seed, (d.gated ? 2 : 1) * d.hidden, d.q_dim, 1),
         .mlp2 = random_affine(seed, d.q_dim, d.hidden, 1),
     };
+
+    if (d.gated)
+        l.q.b = l.k.b = l.val.b = l.out.b = NULL;
+    return l;
 }
 
 /* ---- formulas ----------------------------------------------------------------------------------
@@ -178,22 +183,33 @@ static inline double *plain_attention(const struct pcv_layer *l, const float *x,
                                    plain_linear(&l->val, yn, nkv, d->kv_dim, d->v), nkv);
 }
 
-/* [x +] O(ctx), then + W2 gelu(W1 LN): [rows, q_dim]. */
+static inline double plain_gelu(const struct pcv_layer *l, double x)
+{
+    return x * (l->activation == PCV_GELU_ERF
+                    ? 0.5 * erfc(-x * M_SQRT1_2)
+                    : 0.5 * (1 + tanh(sqrt(2 / M_PI) * (x + 0.044715 * x * x * x))));
+}
+
+/* [x +] O(ctx), then + W2 gelu(W1 LN), or W2 (values gelu(gates)): [rows, q_dim]. */
 static inline double *plain_tail(const struct pcv_layer *l, const double *ctx, const float *x,
                                  int rows)
 {
     const struct pcv_layer_dims *d = &l->d;
+    const int wide = d->gated ? 2 * d->hidden : d->hidden;
     double *y = plain_linear(&l->out, ctx, rows, d->v, d->q_dim), *h;
     const double *more;
 
     for (int i = 0; d->residual && i < rows * d->q_dim; i++)
         y[i] += x[i];
+    if (d->hidden == 0)
+        return y;
     h = plain_linear(&l->mlp1, plain_norm(&l->norm_mlp, y, rows, d->q_dim, l->eps), rows, d->q_dim,
-                     d->hidden);
-    for (int i = 0; i < rows * d->hidden; i++)
-        h[i] *= l->activation == PCV_GELU_ERF
-                    ? 0.5 * erfc(-h[i] * M_SQRT1_2)
-                    : 0.5 * (1 + tanh(sqrt(2 / M_PI) * (h[i] + 0.044715 * h[i] * h[i] * h[i])));
+                     wide);
+    for (int i = 0; i < rows; i++)
+        for (int j = 0; j < d->hidden; j++)
+            h[i * d->hidden + j] =
+                d->gated ? h[i * wide + j] * plain_gelu(l, h[i * wide + d->hidden + j])
+                         : plain_gelu(l, h[i * wide + j]);
     more = plain_linear(&l->mlp2, h, rows, d->hidden, d->q_dim);
     for (int i = 0; i < rows * d->q_dim; i++)
         y[i] += more[i];

@@ -69,14 +69,15 @@ static void a_tail_matches(void **state)
     const struct pcv_kernels *k = pcv_kernels_for(pcv_cpu_detect());
 
     (void)state;
-    for (int way = 0; way < 16; way++) {
+    for (int way = 0; way < 48; way++) {
         const struct pcv_layer l =
             random_layer(&seed, (struct pcv_layer_dims){.heads = 1,
                                                         .q_dim = way & 8 ? 290 : 37,
                                                         .kv_dim = 5,
                                                         .qk = 5,
                                                         .v = way & 8 ? 270 : 21,
-                                                        .hidden = 50,
+                                                        .hidden = way < 32 ? 50 : 0,
+                                                        .gated = way >= 16,
                                                         .residual = way & 1});
         const int rows = 7, n = l.d.q_dim;
         const float *ctx = random_floats(&seed, (size_t)(rows * l.d.v), 0, 1);

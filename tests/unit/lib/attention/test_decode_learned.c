@@ -1,4 +1,4 @@
-/* Both ways of the decoder, in tiles and in shared tiles, against plain.h. */
+/* Output queries of a table: both ways, in tiles and in shared tiles, against plain.h. */
 #include "lib/attention/decode.h"
 
 #include "lib/base/mem.h"
@@ -15,7 +15,7 @@ struct world {
 
 struct item {
     const float *latents;
-    float *xn, *keys, *values;
+    float *scratch;
     const double *want; /* [rows, width] of all output queries */
 };
 
@@ -34,8 +34,10 @@ static struct world *make_world(struct pcv_layer_dims dims, int latents, int row
     for (int i = 0; i < rows * dims.qk; i++)
         projected[i] = (float)q[i];
     w->d = (struct pcv_decoder){
+        .kind = PCV_DECODE_LEARNED,
         .layer = &w->layer,
         .latents = latents,
+        .d_latents = dims.kv_dim,
         .rows = rows,
         .query = query,
         .q = projected,
@@ -44,7 +46,7 @@ static struct world *make_world(struct pcv_layer_dims dims, int latents, int row
     };
     if (width % 2)
         w->d.head.b = NULL;
-    w->scratch = floats(pcv_decode_need(&w->d));
+    w->scratch = floats(pcv_decode_need(&w->d, (latents + 1) / 2));
     return w;
 }
 
@@ -54,9 +56,7 @@ static struct item make_item(const struct world *w)
     const int n = w->d.latents;
     struct item it = {
         .latents = random_floats(&seed, (size_t)(n * d->kv_dim), 0.2f, 1),
-        .xn = floats((size_t)(n * d->kv_dim)),
-        .keys = floats((size_t)(n * d->qk)),
-        .values = floats((size_t)(n * d->v)),
+        .scratch = hold(pcv_alloc(pcv_decode_item_need(&w->d), sizeof(float))),
     };
     const double *out =
         plain_tail(&w->layer, plain_attention(&w->layer, w->d.query, w->d.rows, it.latents, n),
@@ -74,9 +74,7 @@ static struct pcv_decode_job make_job(const struct world *w, const struct pcv_ke
     const int n = w->d.latents, block = (n + 1) / 2;
     struct pcv_decode_job job = {
         .latents = it->latents,
-        .xn = it->xn,
-        .keys = it->keys,
-        .values = it->values,
+        .item_scratch = it->scratch,
         .absorbed = absorbed,
         .rows = rows,
         .nrows = nrows,
@@ -86,7 +84,7 @@ static struct pcv_decode_job make_job(const struct world *w, const struct pcv_ke
     for (int i = 0; i < nrows * w->d.width; i++)
         job.logits[i] = NAN;
     for (int i = 0; i < n; i += block)
-        pcv_decode_prepare(&w->d, k, &job, i, n - i < block ? n - i : block);
+        pcv_decode_prepare(&w->d, k, &job, i, n - i < block ? n - i : block, w->scratch);
     return job;
 }
 
@@ -116,7 +114,14 @@ static const struct {
      1,
      10},
     {{.heads = 8, .q_dim = 32, .kv_dim = 48, .qk = 64, .v = 32, .hidden = 32}, 16, 300, 63},
-    {{.heads = 2, .q_dim = 13, .kv_dim = 7, .qk = 6, .v = 10, .hidden = 26, .residual = true},
+    {{.heads = 2,
+      .q_dim = 13,
+      .kv_dim = 7,
+      .qk = 6,
+      .v = 10,
+      .hidden = 26,
+      .gated = true,
+      .residual = true},
      5,
      140,
      3},
@@ -211,21 +216,6 @@ static void shared_tiles_match_and_are_stable(void **state)
     }
 }
 
-/* Absorbed jobs need no keys and values, and nothing writes them. */
-static void absorbed_jobs_touch_no_keys(void **state)
-{
-    const struct pcv_kernels *k = pcv_kernels_for(pcv_cpu_detect());
-    const struct world *w = shape_world(0);
-    struct item it = make_item(w);
-    struct pcv_decode_job job;
-
-    (void)state;
-    it.keys = it.values = NULL;
-    job = make_job(w, k, &it, true, NULL, 1);
-    pcv_decode_tile(&w->d, k, &job, 0, 1, w->scratch);
-    check_job(w, &it, &job);
-}
-
 /* The choice is the cheaper one: multiply-adds of queries, keys, values, scores and sums. */
 static void the_choice_counts_products(void **state)
 {
@@ -250,7 +240,6 @@ int main(void)
         cmocka_unit_test_teardown(tiles_match, release),
         cmocka_unit_test_teardown(chosen_rows_match, release),
         cmocka_unit_test_teardown(shared_tiles_match_and_are_stable, release),
-        cmocka_unit_test_teardown(absorbed_jobs_touch_no_keys, release),
         cmocka_unit_test_teardown(the_choice_counts_products, release),
     };
 

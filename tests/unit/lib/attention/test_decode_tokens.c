@@ -1,0 +1,149 @@
+/* Output queries that are token arrays: factored, and as the formula says, against plain.h. */
+#include "lib/attention/decode.h"
+
+#include "lib/base/mem.h"
+#include "tests/unit/lib/attention/random_tokens.h"
+
+enum { C = 42, LATENTS = 19, BLOCK = 8 };
+
+static uint64_t seed;
+
+struct world {
+    struct pcv_layer layer;
+    struct pcv_decoder d;
+    struct pcv_tokens queries;
+    const float *latents;
+    const double *want; /* [rows, width] */
+};
+
+static struct world *make_world(int heads, bool residual, const enum flavour *f, int n, int rows)
+{
+    struct world *w = hold(calloc(1, sizeof(*w)));
+    const float *x;
+    const double *out;
+
+    w->layer = random_layer(&seed, (struct pcv_layer_dims){.heads = heads,
+                                                           .q_dim = C,
+                                                           .kv_dim = 24,
+                                                           .qk = 10 * heads,
+                                                           .v = 6 * heads,
+                                                           .hidden = 30,
+                                                           .residual = residual,
+                                                           .cross = true,
+                                                           .gated = rows % 2});
+    w->queries.channels = C;
+    w->queries.nsegments = 1;
+    w->queries.segment[0] = random_segment(&seed, C, rows, f, n);
+    finish_tokens(&w->queries);
+    w->latents = random_floats(&seed, LATENTS * 24, 0.2f, 1);
+    w->d = (struct pcv_decoder){
+        .kind = PCV_DECODE_TOKENS,
+        .layer = &w->layer,
+        .latents = LATENTS,
+        .d_latents = 24,
+        .rows = rows,
+        .head = random_affine(&seed, 5, C, 1),
+        .width = 5,
+    };
+    for (int i = 0; i < n; i++)
+        if (w->queries.segment[0].group[i].kind == PCV_GROUP_TABLE)
+            w->d.table_rows += w->queries.segment[0].group[i].rows;
+    x = plain_tokens(&w->queries);
+    out = plain_tail(&w->layer, plain_attention(&w->layer, x, rows, w->latents, LATENTS), x, rows);
+    w->want = plain_linear(&w->d.head, out, rows, C, 5);
+    return w;
+}
+
+/* Runs a job in tiles of an odd size and compares its rows. */
+static void check_job(const struct world *w, const struct pcv_kernels *k, bool plain,
+                      const int32_t *rows, int nrows)
+{
+    /* from malloc, exactly as long as promised: a sanitizer sees what goes beyond */
+    float *item = malloc(pcv_decode_item_need(&w->d) * sizeof(float));
+    float *scratch = malloc(pcv_decode_need(&w->d, BLOCK) * sizeof(float));
+    struct pcv_decode_job job = {
+        .latents = w->latents,
+        .item_scratch = item,
+        .plain = plain,
+        .queries = &w->queries,
+        .rows = rows,
+        .nrows = nrows,
+        .logits = floats((size_t)(nrows * w->d.width)),
+    };
+    double most = 1e-3;
+
+    assert_true(item && scratch);
+    for (int i = 0; i < LATENTS; i += BLOCK)
+        pcv_decode_prepare(&w->d, k, &job, i, LATENTS - i < BLOCK ? LATENTS - i : BLOCK, scratch);
+    for (int i = 0; i < nrows; i += PCV_DECODE_TILE)
+        pcv_decode_tile(&w->d, k, &job, i,
+                        nrows - i < PCV_DECODE_TILE ? nrows - i : PCV_DECODE_TILE, scratch);
+    for (int i = 0; i < w->d.rows * w->d.width; i++)
+        most = fmax(most, fabs(w->want[i]));
+    for (int i = 0; i < nrows; i++)
+        for (int c = 0; c < w->d.width; c++)
+            CHECK_ONE(job.logits[i * w->d.width + c],
+                      w->want[(rows ? rows[i] : i) * w->d.width + c], 3e-5 * most,
+                      "%s, output query %d, logit %d", plain ? "plain" : "factored",
+                      rows ? rows[i] : i, c);
+    free(item);
+    free(scratch);
+}
+
+static void check_ways(const struct world *w)
+{
+    const struct pcv_kernels *tables[] = {&pcv_kernels_scalar, pcv_kernels_for(pcv_cpu_detect())};
+    int32_t rows[50];
+
+    for (size_t i = 0; i < LEN(rows); i++)
+        rows[i] = random_int(&seed, w->d.rows);
+    for (int way = 0; way < 4; way++) {
+        check_job(w, tables[way & 1], way & 2, NULL, w->d.rows);
+        check_job(w, tables[way & 1], way & 2, rows, LEN(rows));
+    }
+}
+
+static void every_kind_of_group_alone(void **state)
+{
+    (void)state;
+    for (int f = 0; f < FLAVOURS; f++)
+        for (int rows = 1; rows < 400; rows += 199) {
+            const enum flavour flavour = (enum flavour)f;
+
+            check_ways(make_world(1 + f % 3, rows % 3, &flavour, 1, rows));
+        }
+}
+
+/* Positions on two axes and a padding vector; content with positions; and at random, with content
+ * at most once. */
+static void groups_together(void **state)
+{
+    static const enum flavour grid[] = {OUTER, INNER, CONSTANT}, flow[] = {LIFTED, OUTER, INNER};
+
+    (void)state;
+    check_ways(make_world(1, false, grid, 3, 300));
+    check_ways(make_world(1, false, flow, 3, 300));
+    for (int turn = 0; turn < 30; turn++) {
+        enum flavour f[PCV_MAX_GROUPS];
+        const int n = 1 + random_int(&seed, PCV_MAX_GROUPS);
+        bool content = false;
+
+        for (int i = 0; i < n; i++) {
+            do
+                f[i] = (enum flavour)random_int(&seed, FLAVOURS);
+            while (content && (f[i] == CONTENT || f[i] == LIFTED));
+            content |= f[i] == CONTENT || f[i] == LIFTED;
+        }
+        check_ways(make_world(1 + turn % 2, turn & 2, f, n, 1 + random_int(&seed, 200)));
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_teardown(every_kind_of_group_alone, release),
+        cmocka_unit_test_teardown(groups_together, release),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
