@@ -356,7 +356,7 @@ static int make_items(struct adapt *a)
     for (int i = 0; i < j->nitems; i++) {
         struct pcv_item *item = &j->items[i];
         item->input = j->inputs[i];
-        item->queries = &j->queries[i * j->ntasks];
+        item->queries = &j->queries[(size_t)i * (size_t)j->ntasks];
         item->nqueries = j->ntasks;
         item->cancelled = a->cancelled;
         for (int k = 0; k < j->ntasks; k++) {

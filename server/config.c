@@ -38,8 +38,9 @@ static int model_section(struct srv_config *c, const char *name, struct srv_mode
             *ret = &c->models[i];
             return 0;
         }
-    if (check_model_name(name, e))
-        return e->code;
+    int r = check_model_name(name, e);
+    if (r)
+        return r;
     struct srv_model_config *m = realloc(c->models, ((size_t)c->nmodels + 1) * sizeof *m);
     if (m)
         c->models = m;
@@ -66,8 +67,9 @@ static int assign(struct srv_config *c, const char *section, const char *key, co
     if (named) {
         struct srv_model_config *m;
         const char *name = section + 6 + strspn(section + 6, " ");
-        if (model_section(c, name, &m, e))
-            return e->code;
+        int r = model_section(c, name, &m, e);
+        if (r)
+            return r;
         base = m;
         source = m->source;
     } else if (o->per_model && !strcmp(key, "path")) {
@@ -258,8 +260,9 @@ static int set_path(struct srv_config *c, const char *name, const char *dir, str
 {
     struct srv_model_config *m;
     int path = srv_option_find("model", "path");
-    if (model_section(c, name, &m, e) || srv_option_set(&srv_options[path], m, dir, false, e))
-        return e->code;
+    int r = model_section(c, name, &m, e);
+    if (r || (r = srv_option_set(&srv_options[path], m, dir, false, e)))
+        return r;
     m->source[path] = SRV_FROM_ARGS;
     return 0;
 }

@@ -8,14 +8,13 @@
 /* The number in a file; 0 when there is none ("max", or no such file). */
 static double read_limit(const char *path)
 {
-    double v = 0;
+    char text[64];
     FILE *f = fopen(path, "re");
     if (!f)
         return 0;
-    if (fscanf(f, "%lf", &v) != 1)
-        v = 0;
+    double v = fgets(text, sizeof text, f) ? strtod(text, NULL) : 0;
     fclose(f);
-    return v;
+    return v > 0 ? v : 0;
 }
 
 static double smaller(double a, double b)

@@ -234,7 +234,7 @@ void srv_metrics_observe(struct srv_metrics *m, enum srv_metric id, double value
                          const char *const *values)
 {
     struct series *s = find(m, id, values);
-    if (!s)
+    if (!s || !s->buckets)
         return;
     int i = 0, n = bucket_sets[rows[id].buckets].n;
     while (i < n && value > bucket_sets[rows[id].buckets].le[i])

@@ -11,8 +11,6 @@
 #include <string.h>
 #include <unistd.h>
 
-extern char **environ;
-
 static void help(void)
 {
     printf("perceiverd %s - Perceiver and Perceiver IO models over HTTP\n"

@@ -91,27 +91,28 @@ static char *fill_text(const struct wire_media *text, const struct wire_fill *fi
 {
     static const size_t mask = sizeof "[MASK]" - 1;
     const char *from = text->data;
-    char *out = malloc(text->len + (size_t)nfills * 8 + 1);
     size_t at = 0, n = 0;
-    for (int i = 0; out && i < nfills; i++) {
+    char *out = from ? malloc(text->len + (size_t)nfills * 8 + 1) : NULL;
+    if (!out)
+        return NULL;
+    for (int i = 0; i < nfills; i++) {
         int64_t offset = fills[i].byte_offset;
-        if (offset < (int64_t)at || (uint64_t)offset + mask > text->len || !fills[i].nlabels ||
+        const char *best = fills[i].nlabels ? fills[i].labels[0].label : NULL;
+        if (offset < (int64_t)at || (uint64_t)offset + mask > text->len || !best ||
             memcmp(from + offset, "[MASK]", mask)) {
             free(out);
             return NULL;
         }
         memcpy(out + n, from + at, (size_t)offset - at);
         n += (size_t)offset - at;
-        size_t one = strlen(fills[i].labels[0].label);
-        memcpy(out + n, fills[i].labels[0].label, one);
+        size_t one = strlen(best);
+        memcpy(out + n, best, one);
         n += one;
         at = (size_t)offset + mask;
     }
-    if (out) {
-        memcpy(out + n, from + at, text->len - at);
-        *len = n + text->len - at;
-        out[*len] = 0;
-    }
+    memcpy(out + n, from + at, text->len - at);
+    *len = n + text->len - at;
+    out[*len] = 0;
     return out;
 }
 

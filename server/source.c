@@ -1,6 +1,7 @@
 #include "server/source.h"
 
 #include <ctype.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -40,10 +41,9 @@ static int check_raw_type(const char *type, const struct wire_input_desc *inputs
         for (const char *const *t = inputs[i].media; t && *t; t++) {
             if (type_is(type, len, *t))
                 return 0;
-            if (!strstr(known, *t) && strlen(known) + strlen(*t) + 3 < sizeof known) {
-                strcat(known, *t);
-                strcat(known, ", ");
-            }
+            size_t used = strlen(known);
+            if (!strstr(known, *t))
+                snprintf(known + used, sizeof known - used, "%s, ", *t);
         }
     pcv_fail(e, PCV_EUNSUPPORTED,
              "%.*s is not taken: this model takes %sapplication/json and multipart/form-data",
