@@ -6,12 +6,16 @@
 #ifndef CHECK_ANALYZER_H
 #define CHECK_ANALYZER_H
 
+#include "lib/base/bump.h"
 #include "lib/base/err.h"
 #include "proto/wire_decode.h"
 #include "proto/wire_reader.h"
 
 #ifndef DEFINES_pcv_fail
 #define pcv_fail(e, code, ...) (pcv_fail(e, code, __VA_ARGS__), (code))
+#endif
+#ifndef DEFINES_pcv_err_at
+#define pcv_err_at(e, ...) (pcv_err_at(e, __VA_ARGS__), PCV_EFORMAT)
 #endif
 #ifndef DEFINES_wire_fail
 #define wire_fail(e, code, ...) (wire_fail(e, code, __VA_ARGS__), (code))
@@ -22,5 +26,14 @@
 #ifndef DEFINES_wire_read_syntax
 #define wire_read_syntax(rd, what) (wire_read_syntax(rd, what), PCV_EFORMAT)
 #endif
+
+/* Scratch that was only counted is never used. */
+#define pcv_take(b, n)                                                                             \
+    __extension__({                                                                                \
+        float *taken_ = pcv_take(b, n);                                                            \
+        if (!taken_)                                                                               \
+            __builtin_unreachable();                                                               \
+        taken_;                                                                                    \
+    })
 
 #endif

@@ -82,16 +82,18 @@ CASES = [
     ("headers", "lib/planted.h", write("struct planted {\n    int a;\n};\n"),
      "lib/planted.h: does not compile alone: "),
 
-    ("manners", "lib/base/mem.c", add("void f(void)\n{\n    exit(1);\n}\n"), "exit: a library never ends the process"),
-    ("manners", "lib/base/mem.c", add('void f(void)\n{\n    puts("");\n}\n'), "puts: a library never prints"),
+    ("manners", "lib/base/mem.c", add("void f(void)\n{\n    exit(1);\n}\n"), "exit: this code never ends the process"),
+    ("manners", "lib/base/mem.c", add('void f(void)\n{\n    puts("");\n}\n'), "puts: this code never prints"),
     ("manners", "proto/wire.c", add('void *f(void)\n{\n    return getenv("A");\n}\n'),
-     "getenv: a library never reads the environment"),
+     "getenv: this code never reads the environment"),
     ("manners", "lib/base/mem.c", add("#include <stdio.h>\nvoid *f(void)\n{\n    return stderr;\n}\n"),
-     "stderr: a library never prints"),
+     "stderr: this code never prints"),
+    ("manners", "server/heap.c", add('int f(void)\n{\n    return atoi("3");\n}\n'),
+     "atoi: this code never takes what is no number for one"),
     # What shows in the object alone.
     ("manners+", "lib/base/mem.c", add("#include <assert.h>\n#define sure assert\n"
                                        "void pcv_planted(int a)\n{\n    sure(a);\n}\n"),
-     "calls __assert_fail: a library never ends the process"),
+     "calls __assert_fail: this code never ends the process"),
     ("manners+", "lib/base/mem.c", add("int pcv_planted(void)\n{\n    static int n;\n    return ++n;\n}\n"),
      "is a mutable variable outside all objects (.bss"),
     ("manners+", "lib/base/mem.c", add("int pcv_planted = 3;\n"), "pcv_planted is a mutable variable"),
@@ -119,7 +121,8 @@ CASES = [
     ("options", "lib/README.md", add("\n    perceiverctl eval a b c --planted\n"),
      "perceiverctl eval has no option --planted"),
 
-    ("metrics", "server/metrics.def", add('METRIC(planted, GAUGE, "", NONE, "Nothing.")\n'), "planted"),
+    ("metrics", "server/metrics.def", add('METRIC(planted, GAUGE, "", NONE, "Nothing.")\n'),
+     "server/README.md: does not name perceiverd_planted"),
     ("metrics", "server/README.md", write("Nothing.\n"), "does not name perceiverd_requests_total"),
     ("metrics", "lib/README.md", add("\n`perceiverd_planted_total`\n"), "there is no metric perceiverd_planted_total"),
 
