@@ -271,9 +271,10 @@ int ctl_http_refusal(const struct ctl_reply *reply, struct pcv_err *e)
     if (a && wire_client_error(a, reply->body, reply->len, &error, NULL) == 0)
         pcv_fail(e, PCV_EIO, "%d %s%s%s", reply->status, error.path ? error.path : "",
                  error.path ? ": " : "", error.message);
+    else if (line)
+        pcv_fail(e, PCV_EIO, "%d %.*s", reply->status, (int)(line < 100 ? line : 100), reply->body);
     else
-        pcv_fail(e, PCV_EIO, "%d %.*s", reply->status, (int)(line < 100 ? line : 100),
-                 line ? reply->body : "without a word");
+        pcv_fail(e, PCV_EIO, "%d without a word", reply->status);
     wire_arena_free(a);
     return PCV_EIO;
 }

@@ -1,0 +1,519 @@
+"""perceiverctl as its users see it: what it sends, prints and exits with, against a stub daemon."""
+
+import base64
+import io
+import json
+import os
+import struct
+import subprocess
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from ctl_stub import (CONFIG, LOADING, MODEL, TEXT_MODEL, USAGE, Stub, labels, native)
+
+ROOT = Path(__file__).resolve().parents[2]
+BUILD = ROOT / os.environ.get("PERCEIVER_BUILD", "build")
+COMMANDS = ["models", "status", "perceive", "bench", "inspect", "eval"]
+PERCEIVE = "/v1/models/fa%2Fshion/perceive"
+CLASSES = {"task": "classify", "labels": labels(("Ankle boot", 0.983), ("Sneaker", 0.0124),
+                                                ("Täsche", 0.0046))}
+PNG = b"\x89PNG\r\n\x1a\nrest"
+METRICS = b"""# TYPE perceiverd_requests_total counter
+perceiverd_requests_total{route="/v1/models",model="",task="",code="200"} 3
+perceiverd_requests_total{route="x",model="mlm",task="fill-mask",code="200"} 4
+perceiverd_requests_total{route="x",model="mlm",task="",code="429"} 2
+perceiverd_batch_items_bucket{model="mlm",le="1"} 1
+perceiverd_batch_items_sum{model="mlm"} 30
+perceiverd_batch_items_count{model="mlm"} 8
+perceiverd_batch_items_sum{model="fa/shion"} 10
+perceiverd_batch_items_count{model="fa/shion"} 2
+perceiverd_queue_depth{model="mlm"} 5
+perceiverd_queue_depth{model="fa/shion"} 1
+perceiverd_in_flight 7
+perceiverd_connections 9
+perceiverd_lanes_busy 1
+"""
+
+
+def stat(count, ns):
+    return {"count": count, "ns": ns}
+
+
+def statistics(name, answered, failed, items, batches):
+    kinds = ("queue", "compute_input", "compute_infer", "compute_output", "cache_hit", "cache_miss")
+    return {"name": name, "version": "1", "last_inference": 0, "inference_count": items,
+            "execution_count": batches, "batch_stats": [], "response_stats": {}, "memory_usage": [],
+            "inference_stats": {"success": stat(answered, answered * 12340000),
+                                "fail": stat(failed, 0)} |
+            {k: stat(answered, answered * 2000000) for k in kinds}}
+
+
+REPLIES = {
+    "/v2": (200, {"name": "perceiverd", "version": "0.1.0 (abc)", "extensions": []}),
+    "/v2/health/ready": (200, {"ready": True}),
+    "/v1/models": (200, {"models": [MODEL, TEXT_MODEL, LOADING]}),
+    "/v1/models/fa%2Fshion": (200, MODEL),
+    "/v1/models/mlm": (200, TEXT_MODEL),
+    "/v1/models/slow": (200, LOADING),
+    "/v2/models/mlm/config": (200, CONFIG),
+    "/v2/models/fa%2Fshion/config": (200, {"input": [{"name": "inputs"}]}),
+    "/v2/models/stats": (200, {"model_stats": [statistics("fa/shion", 0, 1, 0, 0),
+                                               statistics("mlm", 4, 2, 30, 8)]}),
+    "/metrics": (200, METRICS),
+    PERCEIVE: (200, native(CLASSES)),
+}
+
+
+@pytest.fixture
+def stub():
+    started = []
+
+    def start(replies=None, unix=None):
+        started.append(Stub(REPLIES | (replies or {}), unix))
+        return started[-1]
+
+    yield start
+    for s in started:
+        s.shutdown()
+        s.server_close()
+
+
+def ctl(server, *args, code=0, locale="C.UTF-8", stdin=b"", env=None):
+    """(stdout, stderr) of a call that ends with this code."""
+    variables = {k: v for k, v in os.environ.items() if k != "PERCEIVERCTL_URL"}
+    variables |= {"LC_ALL": locale} | (env or {})
+    if server:
+        variables["PERCEIVERCTL_URL"] = server if isinstance(server, str) else server.url
+    done = subprocess.run([BUILD / "perceiverctl", *args], input=stdin, capture_output=True,
+                          env=variables, timeout=120, check=False)
+    out, err = done.stdout.decode("utf-8", "surrogateescape"), done.stderr.decode()
+    assert done.returncode == code, (done.returncode, out, err)
+    return out, err
+
+
+# ---- options ------------------------------------------------------------------------------------
+
+
+def test_help_of_every_command():
+    out, _ = ctl(None, "--help")
+    for command in COMMANDS:
+        assert f"\n  {command} " in out
+        said, err = ctl(None, command, "--help")
+        assert said.startswith(f"usage: perceiverctl {command}") and not err
+    assert ctl(None, "--version")[0].startswith("perceiverctl ")
+
+
+@pytest.mark.parametrize("args", [
+    [], ["nonsense"], ["models", "a", "b"], ["perceive", "m"], ["status", "--nonsense"],
+    ["bench", "--clients"], ["bench", "--clients", "0"], ["bench", "--clients", "1x"],
+    ["bench", "--clients", "99999999999999999999"], ["bench", "--seconds", "nan"],
+    ["bench", "--check=yes"], ["bench", "-x"], ["bench", "m", "--binary", "--input", "x"],
+    ["perceive", "m", "x", "--top-k", "1001"], ["inspect"], ["eval", "a", "b"],
+    ["eval", "a", "b", "c", "--threads", "257"],
+])
+def test_wrong_usage(args):
+    out, err = ctl("http://127.0.0.1:1", *args, code=2)
+    assert not out and "usage: perceiverctl" in err
+
+
+def test_where_the_daemon_is(stub, tmp_path):
+    s = stub()
+    ctl(None, "models", "mlm", "--url", s.url)
+    ctl("http://127.0.0.1:1", "models", f"--url={s.url}/", "mlm")
+    ctl(s, "models", "--", "mlm", env={"http_proxy": "http://127.0.0.1:1"})
+    assert [r.path for r in s.requests] == ["/v1/models/mlm"] * 3
+    path = str(tmp_path / "socket")
+    s = stub(unix=path)
+    ctl(None, "models", "mlm", "--unix", path)
+    assert len(s.requests) == 1
+
+
+def test_no_daemon(tmp_path):
+    _, err = ctl("http://127.0.0.1:1", "models", code=1)
+    assert err == "perceiverctl: http://127.0.0.1:1: cannot connect: Connection refused\n"
+    _, err = ctl(None, "status", "--unix", str(tmp_path / "none"), code=1)
+    assert err == f"perceiverctl: {tmp_path}/none: cannot connect: No such file or directory\n"
+
+
+def test_output_that_cannot_be_written(stub):
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run([BUILD / "perceiverctl", "models", "--url", stub().url], stdout=full,
+                              stderr=subprocess.PIPE, check=False)
+    assert done.returncode == 1 and b"No space left" in done.stderr
+
+
+# ---- models and status --------------------------------------------------------------------------
+
+
+def test_models(stub):
+    out, _ = ctl(stub(), "models")
+    assert out == """\
+model     state    architecture                            inputs  tasks      parameters   latents   GMAC
+fa/shion  READY    PerceiverForImageClassificationFourier  image   classify        1.2 M  32 x 128  0.013
+mlm       READY    PerceiverForImageClassificationFourier  text    fill-mask         999  32 x 128  0.013
+slow      LOADING  -                                       -       -                   -         -      -
+"""
+
+
+def test_one_model(stub):
+    out, _ = ctl(stub(), "models", "fa/shion")
+    for line in ["fa/shion  READY", "  parameters   1.2 M", "  latents      32 x 128",
+                 "input image: up to 784 tokens; takes image/png image/jpeg",
+                 "    0 Ankle boot, 1 Sneaker, 2 Täsche",
+                 "tensor in   inputs  F32  [-1,1,28,20]", "tensor out  logits  F32  [-1,3]",
+                 "  plain algorithm               1     0.01   0.002  1.012",
+                 "  this plan                 0.001     0.01   0.002  0.013"]:
+        assert line in out.splitlines(), line
+    assert json.loads(ctl(stub(), "models", "fa/shion", "--json")[0]) == MODEL
+
+
+def test_unknown_model(stub):
+    s = stub({"/v1/models/no": (404, {"error": {"code": "not_found", "message": "no model \"no\"",
+                                                "path": None, "request_id": "x"}})})
+    assert ctl(s, "models", "no", code=1) == (
+        "", 'perceiverctl: /v1/models/no: 404 no model "no"\n')
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b'{"models":[{"name":"x"}]}', b'{"models":'])
+def test_replies_that_are_none(stub, body):
+    out, err = ctl(stub({"/v1/models": (200, body)}), "models", code=1)
+    assert not out and err.startswith("perceiverctl: reply to /v1/models: $")
+
+
+def test_status(stub):
+    s = stub()
+    out, _ = ctl(s, "status")
+    assert out == f"""\
+perceiverd 0.1.0 (abc) at {s.url}
+  ready        yes
+  requests     9  (7 x 200, 2 x 429)
+  in flight    7
+  queued       6
+  busy lanes   1
+  connections  9
+  batches      10, 4.00 inputs each
+
+  model     state  answered  failed  queued  batches  mean  queue ms  infer ms  total ms
+  fa/shion  READY         0       1       1        0     -         -         -         -
+  mlm       READY         4       2       5        8  3.75      2.00      2.00     12.34
+"""
+
+
+def test_status_of_a_daemon_that_is_not_ready(stub):
+    out, err = ctl(stub({"/v2/health/ready": (503, {"ready": False})}), "status", code=1)
+    assert "  ready        no\n" in out and not err
+
+
+def test_malformed_metrics(stub):
+    _, err = ctl(stub({"/metrics": (200, b"ok 1\nnot a sample\n")}), "status", code=1)
+    assert err == "perceiverctl: /metrics: line 2: not a sample: not a sample\n"
+
+
+# ---- perceive -----------------------------------------------------------------------------------
+
+
+def test_classes(stub, tmp_path):
+    (tmp_path / "shoe.png").write_bytes(PNG)
+    s = stub()
+    out, _ = ctl(s, "perceive", "fa/shion", str(tmp_path / "shoe.png"))
+    assert out == f"""\
+{tmp_path}/shoe.png
+  classify   Ankle boot   98.3 %  ███████████████████▋
+             Sneaker       1.2 %  ▎
+             Täsche        0.5 %  ▏
+  4.1 ms (encode 1.0, process 2.7, decode 0.10), 784 tokens, 0.013 GMAC
+"""
+    out, _ = ctl(s, "perceive", "fa/shion", str(tmp_path / "shoe.png"), locale="C")
+    assert "  classify   Ankle boot   98.3 %  ####################\n" in out
+    assert "             Sneaker       1.2 %\n" in out
+    first, second = s.of(PERCEIVE)
+    assert first.method == "POST" and first.body == PNG
+    assert first.headers["Content-Type"] == "image/png"
+    assert first.path == second.path == PERCEIVE
+
+
+def test_what_is_sent(stub, tmp_path):
+    s = stub()
+    (tmp_path / "a").write_bytes(b"\xff\xd8\xff\xe0jpeg")
+    (tmp_path / "b").write_bytes(b"caf\xc3\xa9\n")
+    (tmp_path / "-c").write_bytes(b"")
+    ctl(s, "perceive", "fa/shion", "--task", "a b&c", str(tmp_path / "a"), "--top-k=3",
+        str(tmp_path / "b"), str(tmp_path / "-c"), "no such file", "-", stdin=PNG)
+    sent = [(r.headers["Content-Type"], r.body) for r in s.requests]
+    assert sent == [("image/jpeg", b"\xff\xd8\xff\xe0jpeg"), ("text/plain", b"caf\xc3\xa9\n"),
+                    ("text/plain", b""), ("text/plain", b"no such file"), ("image/png", PNG)]
+    assert {r.path for r in s.requests} == {PERCEIVE + "?task=a%20b%26c&top_k=3"}
+    ctl(s, "perceive", "fa/shion", "x", "--top-k", "2")
+    assert s.requests[-1].path == PERCEIVE + "?top_k=2"
+
+
+def test_filled_masks(stub):
+    one = [{"index": 103, "label": "a", "score": 0.75},
+           {"index": 201, "label": "\ufffd", "bytes": [0xC3], "score": 0.2}]
+    fills = {"task": "fill-mask", "text": "a \ufffd\n", "bytes": [97, 32, 0xC3, 10],
+             "masks": [{"position": 3, "byte_offset": 2, "candidates": one},
+                       {"position": 9, "byte_offset": None, "candidates": one[:1]}]}
+    s = stub({"/v1/models/mlm/perceive": (200, native(fills, CLASSES))})
+    out, _ = ctl(s, "perceive", "mlm", "a [MASK]")
+    assert out == """\
+a [MASK]
+  fill-mask  a \\xc3\\n
+             byte 2      "a" 75.0 %  "\\xc3" 20.0 %
+             token 9     "a" 75.0 %
+  classify   Ankle boot   98.3 %  ███████████████████▋
+             Sneaker       1.2 %  ▎
+             Täsche        0.5 %  ▏
+  4.1 ms (encode 1.0, process 2.7, decode 0.10), 784 tokens, 0.013 GMAC
+"""
+
+
+def test_nobody_else_drives_the_terminal(stub):
+    evil = {"task": "classify", "labels": labels(("a\x1b[2Jb\r\u009b\u202e", 0.5), (None, 0.25))}
+    s = stub({PERCEIVE: (200, native(evil))})
+    out, _ = ctl(s, "perceive", "fa/shion", "\x1b]0;x\x07")
+    assert "\x1b" not in out and "\x07" not in out and "\u202e" not in out
+    assert "a\\x1b[2Jb\\r\\xc2\\x9b\\xe2\\x80\\xae" in out and "class 1" in out
+    s = stub({PERCEIVE: (400, {"error": {"code": "x", "message": "no\x1b[1m", "path": "$.\x07"}})})
+    assert ctl(s, "perceive", "fa/shion", "t", code=1)[1] == (
+        'perceiverctl: "t": 400 $.\\x07: no\\x1b[1m\n')
+
+
+def test_refusals(stub, tmp_path):
+    """Each is told with what it was about, and the others are answered."""
+    def answer(request, n):
+        return [(415, {"error": {"code": "unsupported", "message": "not a picture", "path": "body"}}),
+                (200, native(CLASSES)), (503, {"error": "loading"}), (502, b"<html>\nBad"),
+                (500, b"")][n]
+
+    s = stub({PERCEIVE: answer})
+    (tmp_path / "f").write_bytes(b"x")
+    long_text = "x" * 39 + "é" * 100
+    out, err = ctl(s, "perceive", "fa/shion", str(tmp_path / "f"), "one", "two", long_text, "-",
+                   code=1)
+    assert out.startswith("one\n  classify") and out.count("classify") == 1
+    assert err.splitlines() == [
+        f"perceiverctl: {tmp_path}/f: 415 body: not a picture",
+        'perceiverctl: "two": 503 loading',
+        'perceiverctl: "' + "x" * 39 + '...": 502 <html>',
+        "perceiverctl: -: 500 without a word"]
+    _, err = ctl(s, "perceive", "fa/shion", str(tmp_path), code=1)
+    assert err == f"perceiverctl: {tmp_path}: Is a directory\n"
+
+
+def test_raw_reply(stub):
+    assert ctl(stub(), "perceive", "fa/shion", "t", "--json")[0].encode() == native(CLASSES) + b"\n"
+
+
+def test_reply_without_a_part(stub):
+    s = stub({PERCEIVE: (200, {"model": "m", "version": "1", "results": [{"labels": []}]} | USAGE)})
+    assert ctl(s, "perceive", "fa/shion", "t", code=1)[1] == (
+        'perceiverctl: "t": reply: $.results[0].task: missing\n')
+
+
+# ---- bench --------------------------------------------------------------------------------------
+
+
+def growing_metrics(request, n):
+    """8 batches of 10 inputs between the first and the second time."""
+    return (200, b'perceiverd_batch_items_sum{model="fa/shion"} %d\n'
+                 b'perceiverd_batch_items_count{model="fa/shion"} %d\n'
+                 b'perceiverd_batch_items_sum{model="mlm"} %d\n' % (5 + 80 * n, 1 + 8 * n, 1000 * n))
+
+
+def bench(server, *args, code=0):
+    out, err = ctl(server, "bench", *args, "--json", code=code)
+    assert code or not err
+    return json.loads(out)
+
+
+def test_bench(stub):
+    s = stub({"/metrics": growing_metrics})
+    r = bench(s, "fa/shion", "--requests", "200", "--clients", "8", "--check")
+    sent = s.of(PERCEIVE)
+    assert len(sent) == 1 + 200  # one before the others
+    assert len({q.connection for q in sent[1:]}) == 8  # kept alive, one for each client
+    assert r["answered"] == 200 and r["errors"] == {} and r["clients"] == 8
+    assert r["batches"] == 8 and r["mean_batch_size"] == 10 and r["different_replies"] == 0
+    assert r["requests_per_second"] > 0 and r["client_cpu"] > 0
+    ms = [r["latency_ms"][k] for k in ("min", "p50", "p90", "p95", "p99", "max")]
+    assert ms == sorted(ms) and ms[0] <= r["latency_ms"]["mean"] <= ms[-1] and ms[0] > 0
+
+
+def test_bench_pictures(stub):
+    """16 different ones, of the shape that the model says, and the same in every run."""
+    runs = []
+    for _ in range(2):
+        s = stub()
+        bench(s, "fa/shion", "--requests", "32", "--clients", "1")
+        bodies = [q.body for q in s.of(PERCEIVE)[1:]]
+        assert bodies[:16] == bodies[16:] and len(set(bodies)) == 16
+        runs.append(bodies)
+    assert runs[0] == runs[1]
+    for body in runs[0][:16]:
+        said = json.loads(body)["inputs"]["image"]
+        assert said["type"] == "image/png"
+        picture = Image.open(io.BytesIO(base64.b64decode(said["b64"], validate=True)))
+        picture.load()
+        assert picture.size == (20, 28) and picture.mode == "L"
+        assert len(set(picture.getdata())) > 100
+
+
+def test_bench_pictures_of_any_size(stub):
+    """Where the model takes any size, they have the pixels that it makes of them."""
+    tensors = {"inputs": [{"name": "inputs", "datatype": "FP32", "shape": [-1, 3, -1, -1]}],
+               "outputs": []}
+    s = stub({"/v1/models/fa%2Fshion": (200, MODEL | {"tensors": tensors})})
+    bench(s, "fa/shion", "--requests", "3", "--clients", "1")
+    sizes = [Image.open(io.BytesIO(base64.b64decode(json.loads(q.body)["inputs"]["image"]["b64"])))
+             for q in s.of(PERCEIVE)]
+    assert [(i.size, i.mode) for i in sizes] == [((224, 224), "RGB")] + [((28, 28), "RGB")] * 4
+
+
+def tensors_of(request):
+    """[(name, datatype, shape, bytes)] of a request in the binary form."""
+    n = int(request.headers["Inference-Header-Content-Length"])
+    header, rest, found = json.loads(request.body[:n]), request.body[n:], []
+    assert header["parameters"]["binary_data_output"] is True
+    for t in header["inputs"]:
+        size = t["parameters"]["binary_data_size"]
+        found.append((t["name"], t["datatype"], t["shape"], rest[:size]))
+        rest = rest[size:]
+    assert not rest
+    return found
+
+
+def binary_answer(request, n):
+    header = json.dumps({"model_name": "m", "parameters": {"ms_total": n}, "outputs": [
+        {"name": "logits", "datatype": "FP32", "shape": [1, 1],
+         "parameters": {"binary_data_size": 4}}]}).encode()
+    return (200, header + struct.pack("<f", 1.5), {"Inference-Header-Content-Length": len(header)})
+
+
+def test_bench_tensors(stub):
+    s = stub({"/v2/models/fa%2Fshion/infer": binary_answer, "/v2/models/mlm/infer": binary_answer})
+    r = bench(s, "fa/shion", "--binary", "--requests", "20", "--check")
+    assert r["form"] == "oip-binary" and r["answered"] == 20 and r["different_replies"] == 0
+    for q in s.of("/v2/models/fa%2Fshion/infer"):
+        [(name, kind, shape, data)] = tensors_of(q)
+        assert (name, kind, shape) == ("inputs", "FP32", [1, 1, 28, 20])
+        values = struct.unpack(f"<{28 * 20}f", data)
+        assert all(-1 <= v < 1 for v in values) and len(set(values)) > 500
+    bench(s, "mlm", "--binary", "--requests", "16", "--clients", "1")
+    lengths = []
+    for q in s.of("/v2/models/mlm/infer")[1:]:
+        [(name, kind, shape, data)] = tensors_of(q)  # without attention_mask, which is optional
+        ids = struct.unpack(f"<{shape[1]}q", data)
+        assert (name, kind, shape[0]) == ("inputs", "INT64", 1)
+        assert ids[0] == 4 and ids[-1] == 5 and all(6 <= i < 262 for i in ids[1:-1])
+        lengths.append(shape[1])
+    assert lengths == sorted(lengths) and lengths[0] == 16 and lengths[-1] == 64
+
+
+def test_bench_texts(stub):
+    s = stub({"/v1/models/mlm/perceive": (200, native())})
+    bench(s, "mlm", "--requests", "16", "--clients", "1")
+    texts = [json.loads(q.body)["inputs"]["text"] for q in s.of("/v1/models/mlm/perceive")[1:]]
+    lengths = [len(t.replace("[MASK]", "?")) + 2 for t in texts]
+    assert lengths[0] == 16 and lengths[-1] == 64 and lengths == sorted(lengths)
+    assert all("[MASK]" in t for t in texts)
+    bench(s, "mlm", "--requests", "2", "--tokens", "10")
+    text = json.loads(s.of("/v1/models/mlm/perceive")[-1].body)["inputs"]["text"]
+    assert len(text.replace("[MASK]", "?")) == 8
+
+
+def test_bench_of_a_named_input(stub, tmp_path):
+    s = stub()
+    (tmp_path / "p").write_bytes(PNG)
+    r = bench(s, "fa/shion", "--input", str(tmp_path / "p"), "--requests", "3")
+    assert r["inputs"] == str(tmp_path / "p")
+    assert {q.body for q in s.of(PERCEIVE)} == {
+        json.dumps({"inputs": {"type": "image/png", "b64": base64.b64encode(PNG).decode()}},
+                   separators=(",", ":")).encode()}
+    bench(s, "fa/shion", "--input", "hello", "--requests", "3")
+    assert s.requests[-2].body == b'{"inputs":"hello"}'
+
+
+def test_bench_finds_different_replies(stub):
+    """Ids and timing may differ, answers may not: not by a bit."""
+    def answer(request, n):
+        reply = json.loads(native(CLASSES)) | {"id": str(n)}
+        reply["timing_ms"]["total"] = n
+        if n in (20, 33):
+            reply["results"][0]["labels"][2]["score"] = 0.0047
+        return (200, reply)
+
+    s = stub({PERCEIVE: answer})
+    r = bench(s, "fa/shion", "--requests", "60", "--clients", "4", "--check", code=1)
+    assert r["different_replies"] == 2 and r["answered"] == 60
+    bench(s, "fa/shion", "--requests", "60", "--clients", "4")  # nobody asked
+
+    def binary(request, n):
+        status, body, headers = binary_answer(request, n)
+        return (status, body[:-1] + bytes([n == 9]), headers)
+
+    s = stub({"/v2/models/fa%2Fshion/infer": binary})
+    assert bench(s, "fa/shion", "--requests", "40", "--clients", "1", "--check", "--binary",
+                 code=1)["different_replies"] == 1
+
+
+def test_bench_counts_errors(stub):
+    def answer(request, n):
+        return (429, {"error": {"code": "x", "message": "full"}}, {"Retry-After": "1"}) \
+            if n % 10 == 3 else (504, b"") if n == 8 else (200, native(CLASSES))
+
+    s = stub({PERCEIVE: answer})
+    r = bench(s, "fa/shion", "--requests", "50", "--clients", "5", code=1)
+    assert r["errors"] == {"429": 5, "504": 1} and r["answered"] == 44
+
+
+def test_bench_needs_an_answer_before_it_begins(stub):
+    s = stub({PERCEIVE: (400, {"error": {"message": "not like this", "path": "$.inputs"}})})
+    assert ctl(s, "bench", "fa/shion", code=1) == (
+        "", "perceiverctl: 400 $.inputs: not like this\n")
+    assert len(s.of(PERCEIVE)) == 1
+
+
+def test_bench_gives_up_when_the_daemon_is_gone(stub):
+    def answer(request, n):
+        if n == 0:
+            return (200, native(CLASSES))
+        raise ConnectionAbortedError
+
+    s = stub({PERCEIVE: answer})
+    s.handle_error = lambda *args: None
+    _, err = ctl(s, "bench", "fa/shion", "--seconds", "60", "--clients", "4", code=1)
+    assert err.startswith("perceiverctl: no replies: ")
+
+
+def test_bench_chooses_the_only_model(stub):
+    _, err = ctl(stub(), "bench", code=1)
+    assert err == "perceiverctl: which model? 3 are served: fa/shion, mlm, slow\n"
+    s = stub({"/v1/models": (200, {"models": [MODEL]})})
+    out, _ = ctl(s, "bench", "--requests", "5", "--clients", "2")
+    lines = out.splitlines()
+    assert lines[0].startswith("fa/shion: 2 clients for ") and lines[1] == "  requests     5 answered"
+    assert lines[3].startswith("  latency ms   min ")
+
+
+def test_bench_stops_in_time(stub):
+    s = stub()
+    r = bench(s, "fa/shion", "--seconds", "0.3", "--clients", "2")
+    assert r["answered"] == len(s.of(PERCEIVE)) - 1 and r["seconds"] >= 0.3
+
+
+def test_bench_of_inputs_that_cannot_be_made_up(stub):
+    sounds = MODEL | {"inputs": [{"name": "ear", "kind": "sound", "media": [], "max_tokens": 1}]}
+    s = stub({"/v1/models/fa%2Fshion": (200, sounds)})
+    assert ctl(s, "bench", "fa/shion", code=1)[1] == (
+        "perceiverctl: input ear: cannot make up sound; name one with --input\n")
+    strange = MODEL | {"tensors": {"inputs": [{"name": "x", "datatype": "FP16", "shape": [-1]}],
+                                   "outputs": []}}
+    s = stub({"/v1/models/fa%2Fshion": (200, strange)})
+    assert ctl(s, "bench", "fa/shion", "--binary", code=1)[1] == (
+        "perceiverctl: tensor x: cannot make up F16 of 1 dimensions\n")
+    huge = MODEL | {"tensors": {"inputs": [{"name": "x", "datatype": "FP32",
+                                            "shape": [-1, 3, 1 << 40, 8]}], "outputs": []}}
+    s = stub({"/v1/models/fa%2Fshion": (200, huge)})
+    assert "too large to make up" in ctl(s, "bench", "fa/shion", code=1)[1]
