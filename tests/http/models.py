@@ -1,0 +1,36 @@
+"""Models for the tests of the daemon: golden cases, and one that takes its time."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+BUILD = ROOT / os.environ.get("PERCEIVER_BUILD", "build")
+GOLDEN = ROOT / "tests" / "golden"
+
+
+def forge(case, out):
+    """The model directory of a case, made on demand."""
+    if not (out / "model.safetensors").exists():
+        subprocess.run([sys.executable, GOLDEN / "forge.py", case, out], check=True)
+    return out
+
+
+def golden(name):
+    return forge(GOLDEN / name, ROOT / "build" / "golden" / name)
+
+
+def slow():
+    """A Fourier image classifier of 1024 latents that runs 340 layers: some 50 GMAC an image, a
+    second or more, with weights of a megabyte."""
+    case = ROOT / "build" / "golden" / "slow.case"
+    case.mkdir(parents=True, exist_ok=True)
+    config = json.loads((GOLDEN / "hf-image-fourier" / "config.json").read_text())
+    tensors = json.loads((GOLDEN / "hf-image-fourier" / "tensors.json").read_text())
+    config.update(num_latents=1024, num_blocks=170)
+    tensors["perceiver.embeddings.latents"]["shape"][0] = 1024
+    (case / "config.json").write_text(json.dumps(config))
+    (case / "tensors.json").write_text(json.dumps(tensors))
+    return forge(case, ROOT / "build" / "golden" / "slow")
