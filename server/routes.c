@@ -249,9 +249,9 @@ static void on_replied(void *ctx, const struct srv_exchange *x, int status, size
     srv_metrics_add(s->metrics, SRV_M_requests_total, 1,
                     SRV_LABELS(known ? m.route->pattern : "other", model ? model->name : "",
                                r ? srv_request_task(r) : "", code));
-    enum srv_level level = known && m.route->kind == OPS ? SRV_DEBUG
-                           : status >= 500               ? SRV_WARN
-                                                         : SRV_INFO;
+    enum srv_level level = known && m.route->kind == OPS    ? SRV_DEBUG
+                           : status >= 500 && status != 503 ? SRV_WARN
+                                                            : SRV_INFO;
     if (s->config->server_access_log && srv_log_wants(level))
         log_request(x, level, r, status, bytes, ns);
 }
