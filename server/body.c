@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#define ZLIB_CONST /* what comes in is const */
 #include <zlib.h>
 
 enum { FIRST = 4096, AT_ONCE = 65536 };
@@ -62,8 +63,10 @@ int srv_body_append(struct srv_body *b, const void *data, size_t n, size_t limit
     return 0;
 }
 
-enum srv_coding srv_coding_of(const char *s)
+enum srv_coding srv_coding_of(const char *content_encoding)
 {
+    const char *s = content_encoding;
+
     if (!s || s[0] == '\0' || strcasecmp(s, "identity") == 0)
         return SRV_IDENTITY;
     if (strcasecmp(s, "gzip") == 0 || strcasecmp(s, "x-gzip") == 0)
@@ -100,7 +103,7 @@ static int inflate_some(struct srv_body *b, z_stream *z, size_t limit, int *end)
 int srv_body_inflate(struct srv_body *b, enum srv_coding coding, const void *in, size_t n,
                      size_t limit)
 {
-    z_stream z = {.next_in = (unsigned char *)(uintptr_t)in, .avail_in = (unsigned)n};
+    z_stream z = {.next_in = in, .avail_in = (unsigned)n};
     int end = 0, status;
 
     if (n > UINT_MAX)

@@ -133,7 +133,7 @@ static void attend_absorbed(const struct pcv_decoder *d, const struct pcv_kernel
                     c, 0);
         pcv_attend_rows(&a, k, rows, sc->u, c, sc->agg, c, sc->scores);
         pcv_linear(k, rows, dv, c, sc->agg, c, l->val.w + (size_t)h * dv * c,
-                   l->val.b ? l->val.b + h * dv : NULL, ctx + (size_t)h * dv, l->d.v, 0, 0);
+                   l->val.b ? l->val.b + (size_t)h * dv : NULL, ctx + (size_t)h * dv, l->d.v, 0, 0);
     }
 }
 

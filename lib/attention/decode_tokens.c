@@ -114,7 +114,7 @@ static void absorb_queries(const struct pcv_decoder *d, const struct pcv_kernels
 
         p->add[at] = k->dot(kq, l->norm_q.beta, c);
         if (l->q.b)
-            p->add[at] += k->dot(key, l->q.b + h * dk, dk);
+            p->add[at] += k->dot(key, l->q.b + (size_t)h * dk, dk);
         p->add[at] *= scale;
         p->sum[at] = 0;
         for (int j = 0; j < c; j++) {

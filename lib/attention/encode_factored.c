@@ -64,8 +64,8 @@ static struct scratch carve(struct pcv_bump *b, int channels, int table_rows)
     return (struct scratch){
         .u_all = pcv_take(b, block * channels),
         .u_own = pcv_take(b, 3 * block * channels +
-                                 PCV_MAX_GROUPS * 32), /* u, content and direct sums */
-        .tables = pcv_take(b, 2 * block * table_rows + PCV_MAX_GROUPS * 32),
+                                 (size_t)PCV_MAX_GROUPS * 32), /* u, content and direct sums */
+        .tables = pcv_take(b, 2 * block * table_rows + (size_t)PCV_MAX_GROUPS * 32),
         .s_tile = pcv_take(b, block * TILE),
         .agg = pcv_take(b, block * channels),
         .own = pcv_take(b, block * channels),
@@ -452,6 +452,6 @@ void pcv_encode_factored(const struct pcv_encoder *enc, const struct pcv_kernels
             x[c] = x[c] / p.e[i] * l->norm_kv.gamma[c] + l->norm_kv.beta[c];
     }
     pcv_linear(k, rows, dv, channels, p.agg, channels, l->val.w + (size_t)head * dv * channels,
-               l->val.b ? l->val.b + head * dv : NULL, ctx + (size_t)row0 * l->d.v + head * dv,
-               l->d.v, 0, 0);
+               l->val.b ? l->val.b + (size_t)head * dv : NULL,
+               ctx + (size_t)row0 * l->d.v + (size_t)head * dv, l->d.v, 0, 0);
 }

@@ -95,7 +95,7 @@ void pcv_encode_tables(const struct pcv_encoder *enc, const struct pcv_kernels *
     struct pcv_bump bump = {.base = scratch};
     const struct scratch sc = carve(&bump, enc);
 
-    ctx += head * dv;
+    ctx += (size_t)head * dv;
     for (int i = 0; i < latents; i++) {
         sc.max[i] = -FLT_MAX;
         sc.sum[i] = 0;
@@ -112,8 +112,8 @@ void pcv_encode_tables(const struct pcv_encoder *enc, const struct pcv_kernels *
             for (int i0 = 0; i0 < latents; i0 += QUERIES) {
                 const int rows = latents - i0 < QUERIES ? latents - i0 : QUERIES;
 
-                pcv_gemm_nt(rows, n, dk, q + (size_t)i0 * d->qk + head * dk, d->qk, sc.keys, dk,
-                            sc.scores, n, 0);
+                pcv_gemm_nt(rows, n, dk, q + (size_t)i0 * d->qk + (size_t)head * dk, d->qk, sc.keys,
+                            dk, sc.scores, n, 0);
                 for (int i = 0; i < rows; i++)
                     online(k, sc.scores + (size_t)i * n, n, scale, &sc.max[i0 + i], &sc.sum[i0 + i],
                            ctx + (size_t)(i0 + i) * d->v, dv);

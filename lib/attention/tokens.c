@@ -121,7 +121,7 @@ static void vector_sums(const float *x, int n, double *sum, double *squares)
 static void lift_forms(const struct pcv_group *g, double *out)
 {
     const int k = g->raw;
-    double *ones = out, *cross = out + k, *gram = out + 2 * k, *tail = gram + k * k;
+    double *ones = out, *cross = out + k, *gram = out + 2 * (size_t)k, *tail = gram + (size_t)k * k;
 
     memset(out, 0, ((size_t)k * (k + 2) + 2) * sizeof(double));
     for (int c = 0; c < g->n; c++) {

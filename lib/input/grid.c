@@ -233,7 +233,7 @@ static int encode_coordinates(struct pcv_input *in, const struct pcv_grid_adapte
                 to[(g->bands + k) * tokens + i] = cosf(x[i] * f * (float)M_PI);
             }
         }
-        memcpy(to + 2 * g->bands * tokens, x, (size_t)tokens * sizeof(float));
+        memcpy(to + 2 * (int64_t)g->bands * tokens, x, (size_t)tokens * sizeof(float));
     }
     *planes = out;
     return 0;

@@ -198,8 +198,10 @@ static int *nearest_index(int in, int out)
     int *index = malloc((size_t)out * sizeof(*index));
     double step = (double)in / out, at = step * 0.5;
 
-    for (int i = 0; index && i < out; i++, at += step)
+    for (int i = 0; index && i < out; i++) {
         index[i] = at < in ? (int)at : in - 1;
+        at += step;
+    }
     return index;
 }
 

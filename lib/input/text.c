@@ -77,7 +77,7 @@ int pcv_text_from_utf8(struct pcv_input *in, const struct pcv_adapter *a, const 
         return pcv_fail(e, PCV_ELIMIT,
                         "the text takes %zu positions with [CLS] and [SEP], the model has %d", n,
                         a->text.max_positions);
-    ids = malloc(n * sizeof(*ids));
+    ids = calloc(n, sizeof(*ids));
     in->offsets = pcv_input_take(in, n, sizeof(*in->offsets));
     if (!ids || !in->offsets) {
         free(ids);

@@ -21,7 +21,7 @@ void pcv_gemm_nn(int m, int n, int k, const float *a, int lda, const float *b, i
                  int ldc, int accumulate);
 
 /* Weights so small that our own row-stable kernel is used whatever m: packing them costs more. */
-#define PCV_GEMM_SMALL (64 * 1024)
+#define PCV_GEMM_SMALL ((size_t)64 * 1024)
 
 /* Y[m,out] = X[m,in] W[out,in]^T + bias, or Y += that with accumulate. bias may be NULL. Small
  * weights go through k->gemm_nt and are row-stable; others through OpenBLAS. stable forces the

@@ -121,7 +121,7 @@ static int project_positions(struct hf_binder *b, struct pcv_grid_adapter *g)
                          "perceiver.input_preprocessor.position_embeddings.position_embeddings");
     if (r == 0)
         r = hf_affine(b, &p, N, N, "input_preprocessor.positions_projection");
-    if (r < 0)
+    if (r != 0)
         return r;
     out = hf_own(b, (size_t)rows * N);
     if (!out)
@@ -175,7 +175,7 @@ static int fold_conv(struct hf_binder *b, struct pcv_conv_stem *s)
         r = pcv_weights_bind(b->w, &bn[i], HF_SHAPE(OUT), b->e,
                              "perceiver.input_preprocessor.convnet.batchnorm.%s", names[i]);
     pcv_weights_ignore(b->w, "perceiver.input_preprocessor.convnet.batchnorm.num_batches_tracked");
-    if (r < 0)
+    if (r != 0)
         return r;
     weight = hf_own(b, (size_t)OUT * IN);
     bias = hf_own(b, OUT);
@@ -301,7 +301,7 @@ static int video(struct hf_binder *b)
 /* Every modality is padded with a vector of its own to the widest plus 4 channels. */
 static int pad(struct hf_binder *b, struct pcv_adapter *a, int own, int channels)
 {
-    const float *mask;
+    const float *mask = NULL;
     int r = pcv_weights_bind(b->w, &a->grid.pad, HF_SHAPE(1, channels - own), b->e,
                              "perceiver.input_preprocessor.padding.%s", a->name);
 

@@ -117,7 +117,7 @@ int hf_task_flow(struct hf_binder *b)
     r = hf_layer(b, &t->layer, "decoder.decoder.decoding_cross_attention");
     if (r == 0)
         r = hf_affine(b, &final, UV, width, "decoder.decoder.final_layer");
-    if (r < 0)
+    if (r != 0)
         return r;
     w = hf_own(b, (size_t)UV * width + UV);
     if (!w)

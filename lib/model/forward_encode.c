@@ -175,7 +175,8 @@ static void dense_item(struct pcv_pass *p, const struct pcv_layer *l, int item, 
 
     if (thread == 0)
         dense_queries(p, l, n == 0 ? p->m->bp.latents : pcv_pass_x(p, item));
-    for (int64_t m = (int64_t)thread * TOKEN_ROWS; m < tokens; m += p->threads * TOKEN_ROWS) {
+    for (int64_t m = (int64_t)thread * TOKEN_ROWS; m < tokens;
+         m += (int64_t)p->threads * TOKEN_ROWS) {
         const int64_t rows = tokens - m < TOKEN_ROWS ? tokens - m : TOKEN_ROWS;
 
         pcv_tokens_rows(t, m, rows, x, x + (size_t)TOKEN_ROWS * (size_t)l->d.kv_dim);
