@@ -78,7 +78,7 @@ void pcv_weights_close(struct pcv_weights *w)
 {
     if (!w)
         return;
-    for (int i = 0; i < w->count; i++)
+    for (int i = 0; w->entries && i < w->count; i++)
         for (struct copy *c = w->entries[i].copies, *next; c; c = next) {
             next = c->next;
             pcv_free(c->numbers);
