@@ -251,7 +251,8 @@ struct pcv_cost {
 void pcv_cost_item(const struct pcv_model *m, const struct pcv_item *item, struct pcv_cost *done,
                    struct pcv_cost *dense);
 
-/* The same for a full-size input of this model and all rows of every task. */
+/* The same for a full-size input of this model and all rows of every task; as many output queries
+ * of the caller as there are tokens. */
 void pcv_cost_nominal(const struct pcv_model *m, struct pcv_cost *done, struct pcv_cost *dense);
 
 /* ---- results ------------------------------------------------------------------------------------

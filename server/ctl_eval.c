@@ -180,7 +180,8 @@ static int adapted_inputs(struct eval *v, struct pcv_tensor *out, struct pcv_err
     int64_t tokens = 0, channels = 0;
 
     for (int i = 0; i < v->ntensors; i++)
-        if (strcmp(v->tensors[i].name, "attention_mask") != 0)
+        if (strcmp(v->tensors[i].name, "attention_mask") != 0 &&
+            strcmp(v->tensors[i].name, "mask") != 0)
             kept[n++] = v->tensors[i];
     for (int64_t i = 0; i < v->batch && r == 0; i++) {
         struct pcv_input *in;

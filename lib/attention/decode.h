@@ -34,6 +34,7 @@ struct pcv_decoder {
     int rows;               /* output queries it knows, or the most a caller may give */
     const float *query;     /* learned: [rows, q_dim] */
     const float *q;         /* learned: [rows, qk] LN_q and projection applied */
+    bool written;           /* tokens: queries are always written out, see decode_tokens.c */
     int table_rows;         /* tokens: rows of all tables of the query array, at most */
     struct pcv_affine head; /* [width, q_dim]; w NULL: none; b may be NULL */
     int width;

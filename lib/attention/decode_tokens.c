@@ -9,7 +9,9 @@
  * x . k' splits over the groups of x: tables meet k' once per item ([rows, latents]), content is
  * one narrow matrix product per tile. Values meet the out projection once per item (v' = Wo_h v_h),
  * so that a tile goes from weights to the layer's width at once. The specification (job->plain)
- * writes the queries out and does what the formula says. */
+ * writes the queries out and does what the formula says; so does a decoder whose queries do not
+ * gain from being factored (d->written): their tables are longer than they are many, or they are
+ * wide content. */
 #include "lib/attention/decode_internal.h"
 #include "lib/kernel/gemm.h"
 
@@ -34,7 +36,7 @@ struct prepared {
 static struct prepared prepared_of(struct pcv_bump *b, const struct pcv_decoder *d)
 {
     const struct pcv_layer_dims *l = &d->layer->d;
-    const size_t n = (size_t)d->latents, heads = (size_t)l->heads;
+    const size_t n = (size_t)d->latents, heads = d->written ? 0 : (size_t)l->heads;
 
     return (struct prepared){
         .xn = pcv_take(b, n * l->kv_dim),

@@ -23,6 +23,8 @@ enum pcv_fourier_order {
 /* Text: byte embedding + learned position, both [rows, channels]. */
 struct pcv_text_adapter {
     int vocab, max_positions;
+    bool ids_only;          /* the vocabulary is not bytes: taken as token ids only */
+    bool queried;           /* output queries are its tokens, masked-out ones too */
     const float *bytes;     /* [vocab, channels] */
     const float *positions; /* [max_positions, channels] */
 };
@@ -43,6 +45,7 @@ struct pcv_grid_adapter {
     const float *lift, *lift_bias;       /* [content, raw], [content]; NULL: none */
     const float *project, *project_bias; /* [raw, before], applied when the input is made; NULL */
     int before;
+    bool channels_last;      /* of a picture's tensor: [axes.., channels] */
     int patch[PCV_MAX_AXES]; /* tensor elements that make a token along each axis */
     struct pcv_conv_stem stem;
     enum pcv_position position;

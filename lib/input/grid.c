@@ -245,37 +245,24 @@ struct walk {
     int channels;
 };
 
-static struct walk walk_of(const struct pcv_adapter *a, const int *size)
+static struct walk walk_of(const struct pcv_adapter *a, const int *size, bool last)
 {
     const struct pcv_grid_adapter *g = &a->grid;
-    struct walk w = {0};
+    struct walk w = {.channels = g->before, .channel = 1};
+    int64_t step = last ? g->before : 1;
 
-    switch (a->kind) {
-    case PCV_INPUT_VIDEO: /* [frames, 3, height, width] */
+    if (a->kind == PCV_INPUT_VIDEO) { /* [frames, 3, height, width] */
         w.channels = 3;
         w.axis[2] = 1;
         w.axis[1] = size[2];
         w.channel = (int64_t)size[1] * size[2];
         w.axis[0] = 3 * w.channel;
-        break;
-    case PCV_INPUT_ARRAY: /* [axes.., channels] */
-    case PCV_INPUT_AUDIO: {
-        int64_t step = w.channels = g->before;
-
-        w.channel = 1;
-        for (int i = g->axes; i-- > 0; step *= size[i])
-            w.axis[i] = step;
-        break;
+        return w;
     }
-    default: { /* [channels, axes..] */
-        int64_t step = 1;
-
-        w.channels = g->before;
-        for (int i = g->axes; i-- > 0; step *= size[i])
-            w.axis[i] = step;
+    for (int i = g->axes; i-- > 0; step *= size[i])
+        w.axis[i] = step;
+    if (!last) /* [channels, axes..] */
         w.channel = step;
-    }
-    }
     return w;
 }
 
@@ -302,11 +289,11 @@ static void rearrange(const struct pcv_grid_adapter *g, const struct walk *w, co
                         }
 }
 
-int pcv_grid_from_numbers(struct pcv_input *in, const struct pcv_adapter *a, const float *numbers,
-                          const int *size, const uint8_t *keep, struct pcv_err *e)
+static int from_walk(struct pcv_input *in, const struct pcv_adapter *a, const float *numbers,
+                     const int *size, bool last, const uint8_t *keep, struct pcv_err *e)
 {
     const struct pcv_grid_adapter *g = &a->grid;
-    const struct walk w = walk_of(a, size);
+    const struct walk w = walk_of(a, size, last);
     int tokens[PCV_MAX_AXES] = {1, 1, 1}, r = 0;
     int64_t n = 1, elements = w.channels;
     float *planes;
@@ -336,6 +323,23 @@ int pcv_grid_from_numbers(struct pcv_input *in, const struct pcv_adapter *a, con
     if (r == 0 && g->coordinates)
         r = encode_coordinates(in, g, &planes, n, e);
     return r < 0 ? r : pcv_grid_append(in, a, planes, tokens, keep, e);
+}
+
+bool pcv_grid_channels_last(const struct pcv_adapter *a)
+{
+    return a->kind == PCV_INPUT_ARRAY || a->kind == PCV_INPUT_AUDIO || a->grid.channels_last;
+}
+
+int pcv_grid_from_numbers(struct pcv_input *in, const struct pcv_adapter *a, const float *numbers,
+                          const int *size, const uint8_t *keep, struct pcv_err *e)
+{
+    return from_walk(in, a, numbers, size, pcv_grid_channels_last(a), keep, e);
+}
+
+int pcv_grid_from_planes(struct pcv_input *in, const struct pcv_adapter *a, const float *planes,
+                         const int *size, struct pcv_err *e)
+{
+    return from_walk(in, a, planes, size, false, NULL, e);
 }
 
 int pcv_label_append(struct pcv_input *in, const struct pcv_adapter *a, struct pcv_err *e)

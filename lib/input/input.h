@@ -12,7 +12,8 @@ enum { PCV_INPUT_ARRAYS = 48 };
 
 struct pcv_input {
     struct pcv_tokens tokens;
-    struct pcv_tokens queries; /* given by the caller; nsegments 0: none */
+    struct pcv_tokens queries; /* given by the caller, or all tokens where the mask left some out of
+                                  `tokens` and the decoder asks for every one; nsegments 0: none */
     void *owned[PCV_INPUT_ARRAYS];
     int nowned;
 
@@ -48,6 +49,13 @@ PCV_CHECK int pcv_grid_append(struct pcv_input *in, const struct pcv_adapter *a,
 PCV_CHECK int pcv_grid_from_numbers(struct pcv_input *in, const struct pcv_adapter *a,
                                     const float *numbers, const int *size, const uint8_t *keep,
                                     struct pcv_err *e);
+
+/* Whether a's tensor is [axes.., channels]. */
+bool pcv_grid_channels_last(const struct pcv_adapter *a);
+
+/* The same from a picture: planes [channels, axes..], whatever the tensor's layout is. */
+PCV_CHECK int pcv_grid_from_planes(struct pcv_input *in, const struct pcv_adapter *a,
+                                   const float *planes, const int *size, struct pcv_err *e);
 
 /* The label of a multimodal model: always its mask token. */
 PCV_CHECK int pcv_label_append(struct pcv_input *in, const struct pcv_adapter *a,

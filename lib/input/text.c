@@ -69,7 +69,7 @@ int pcv_text_from_utf8(struct pcv_input *in, const struct pcv_adapter *a, const 
     int64_t *ids;
     int r;
 
-    if (a->text.vocab != PCV_TOKEN_COUNT)
+    if (a->text.ids_only || a->text.vocab != PCV_TOKEN_COUNT)
         return pcv_fail(e, PCV_EUNSUPPORTED,
                         "the model's vocabulary has %d tokens: send token ids, not text",
                         a->text.vocab);
@@ -120,10 +120,35 @@ static int pack_kept(struct pcv_input *in, const uint8_t *keep, int n, int32_t *
     return kept;
 }
 
+/* n tokens: byte embedding plus position; positions NULL: 0, 1, ... */
+static void append(struct pcv_tokens *t, const struct pcv_adapter *a, const int32_t *ids,
+                   const int32_t *positions, int n)
+{
+    struct pcv_segment *s = pcv_input_segment(t, a->channels, n);
+
+    s->ngroups = 2;
+    s->overlap = true;
+    s->group[0] = (struct pcv_group){
+        .kind = PCV_GROUP_TABLE,
+        .n = a->channels,
+        .nranges = 1,
+        .range = {{0, a->channels}},
+        .table = a->text.bytes,
+        .rows = a->text.vocab,
+        .div = 1,
+        .ids = ids,
+        .constant = 0,
+    };
+    s->group[1] = s->group[0];
+    s->group[1].table = a->text.positions;
+    s->group[1].rows = a->text.max_positions;
+    s->group[1].ids = positions;
+    s->group[1].constant = 1;
+}
+
 int pcv_text_from_ids(struct pcv_input *in, const struct pcv_adapter *a, const int64_t *ids,
                       const uint8_t *keep, int n, struct pcv_err *e)
 {
-    struct pcv_segment *s;
     int32_t *kept_ids, *kept_positions;
     int kept;
 
@@ -143,24 +168,8 @@ int pcv_text_from_ids(struct pcv_input *in, const struct pcv_adapter *a, const i
     if (kept < 0)
         return kept;
     in->positions = n;
-    s = pcv_input_segment(&in->tokens, a->channels, kept);
-    s->ngroups = 2;
-    s->overlap = true;
-    s->group[0] = (struct pcv_group){
-        .kind = PCV_GROUP_TABLE,
-        .n = a->channels,
-        .nranges = 1,
-        .range = {{0, a->channels}},
-        .table = a->text.bytes,
-        .rows = a->text.vocab,
-        .div = 1,
-        .ids = kept_ids,
-        .constant = 0,
-    };
-    s->group[1] = s->group[0];
-    s->group[1].table = a->text.positions;
-    s->group[1].rows = a->text.max_positions;
-    s->group[1].ids = kept_positions;
-    s->group[1].constant = 1;
+    append(&in->tokens, a, kept_ids, kept_positions, kept);
+    if (a->text.queried && kept < n)
+        append(&in->queries, a, in->ids, NULL, n);
     return 0;
 }

@@ -17,7 +17,8 @@ enum {
     PCV_MAX_TASKS = 8,
     PCV_MAX_CROSS = 64,
     PCV_MAX_SELF = 256,
-    PCV_MAX_STEPS = 512
+    PCV_MAX_STEPS = 512,
+    PCV_MAX_QUERIES = 1 << 20, /* that a caller may give */
 };
 
 /* One step of the forward pass. */

@@ -12,8 +12,12 @@ int pcv_layout_read(struct pcv_blueprint *bp, const char *dir, struct pcv_weight
         return r;
     if (pcv_layout_is_hf(c)) {
         r = pcv_layout_hf(bp, c, dir, w, e);
+    } else if (pcv_layout_is_lucidrains(c)) {
+        r = pcv_layout_lucidrains(bp, c, dir, w, e);
     } else {
-        r = pcv_fail(e, PCV_EUNSUPPORTED, "model_type is not \"perceiver\"");
+        r = pcv_fail(e, PCV_EUNSUPPORTED,
+                     "neither model_type \"perceiver\" nor class \"Perceiver\", \"PerceiverIO\" or "
+                     "\"PerceiverLM\"");
         pcv_err_at(e, "%s/config.json", dir);
     }
     if (r == 0)

@@ -20,4 +20,9 @@ bool pcv_layout_is_hf(const struct pcv_config *c);
 PCV_CHECK int pcv_layout_hf(struct pcv_blueprint *bp, const struct pcv_config *c, const char *dir,
                             struct pcv_weights *w, struct pcv_err *e);
 
+/* lucidrains/perceiver-pytorch: Perceiver, PerceiverIO, PerceiverLM (lucidrains.c). */
+bool pcv_layout_is_lucidrains(const struct pcv_config *c);
+PCV_CHECK int pcv_layout_lucidrains(struct pcv_blueprint *bp, const struct pcv_config *c,
+                                    const char *dir, struct pcv_weights *w, struct pcv_err *e);
+
 #endif

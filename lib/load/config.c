@@ -167,6 +167,67 @@ int pcv_config_bool_or(const struct pcv_config *c, const char *key, bool absent,
     return 0;
 }
 
+int pcv_config_number_or(const struct pcv_config *c, const char *key, double lo, double hi,
+                         double absent, double *ret, struct pcv_err *e)
+{
+    const json_t *v = value(c, key);
+
+    if (v && !json_is_number(v))
+        return at(c, key, pcv_fail(e, PCV_EFORMAT, "is not a number"), e);
+    if (v && !(json_number_value(v) >= lo && json_number_value(v) <= hi))
+        return at(c, key,
+                  pcv_fail(e, PCV_ERANGE, "%g is outside %g..%g", json_number_value(v), lo, hi), e);
+    *ret = v ? json_number_value(v) : absent;
+    return 0;
+}
+
+int pcv_config_child(struct pcv_config **ret, const struct pcv_config *c, const char *key,
+                     struct pcv_err *e)
+{
+    json_t *v = json_object_get(c->root, key);
+    struct pcv_config *child;
+
+    *ret = NULL;
+    if (!v || json_is_null(v))
+        return 0;
+    if (!json_is_object(v))
+        return at(c, key, pcv_fail(e, PCV_EFORMAT, "is not an object"), e);
+    child = calloc(1, sizeof(*child));
+    if (!child || asprintf(&child->path, "%s: %s", c->path, key) < 0) {
+        free(child);
+        return at(c, key, pcv_fail(e, PCV_ENOMEM, "no memory for its keys"), e);
+    }
+    child->root = json_incref(v);
+    *ret = child;
+    return 0;
+}
+
+int pcv_config_only(const struct pcv_config *c, const char *const *known, struct pcv_err *e)
+{
+    const char *key;
+    json_t *v;
+
+    json_object_foreach(c->root, key, v)
+    {
+        int i = 0;
+
+        while (known[i] && strcmp(key, known[i]) != 0)
+            i++;
+        if (!known[i]) {
+            char shown[64];
+
+            snprintf(shown, sizeof(shown), "%s", key);
+            return at(c, shown, pcv_fail(e, PCV_EUNKNOWN, "nobody knows this key"), e);
+        }
+    }
+    return 0;
+}
+
+int pcv_config_at(const struct pcv_config *c, const char *key, struct pcv_err *e)
+{
+    return at(c, key, e ? e->code : PCV_EFORMAT, e);
+}
+
 int pcv_config_text_or(const struct pcv_config *c, const char *key, const char *absent,
                        const char **ret, struct pcv_err *e)
 {

@@ -28,6 +28,22 @@ PCV_CHECK int pcv_config_ints_or(const struct pcv_config *c, const char *key, in
 PCV_CHECK int pcv_config_bool_or(const struct pcv_config *c, const char *key, bool absent,
                                  bool *ret, struct pcv_err *e);
 
+/* A number in [lo, hi], whole or not; absent: the given value. */
+PCV_CHECK int pcv_config_number_or(const struct pcv_config *c, const char *key, double lo,
+                                   double hi, double absent, double *ret, struct pcv_err *e);
+
+/* The object under a key, as a configuration of its own; *ret is NULL when the key is absent.
+ * Errors in it carry "path: key". own: pcv_config_close. */
+PCV_CHECK int pcv_config_child(struct pcv_config **ret, const struct pcv_config *c, const char *key,
+                               struct pcv_err *e);
+
+/* PCV_EUNKNOWN, naming the first key that is not in `known` (NULL-terminated). */
+PCV_CHECK int pcv_config_only(const struct pcv_config *c, const char *const *known,
+                              struct pcv_err *e);
+
+/* Puts "path: key" before an error that the caller found in a value; returns e->code. */
+int pcv_config_at(const struct pcv_config *c, const char *key, struct pcv_err *e);
+
 /* borrow until close */
 PCV_CHECK int pcv_config_text(const struct pcv_config *c, const char *key, const char **ret,
                               struct pcv_err *e);

@@ -109,8 +109,12 @@ static double tokens_cost(const struct pcv_decoder *d, const struct pcv_tokens *
     const struct pcv_layer_dims *l = &d->layer->d;
     const struct pcv_segment *s = &queries->segment[0];
     const double n = d->latents, heads = l->heads;
-    double once = n * l->kv_dim * ((double)l->qk + l->v) + n * l->q_dim * ((double)l->qk + l->v);
-    double each = heads * n * l->q_dim + 2.0 * (l->gated ? 1.5 : 1) * l->q_dim * l->hidden;
+    double once, each;
+
+    if (d->written)
+        return pcv_layer_cost(l, rows, n) + (d->head.w ? rows * l->q_dim * d->width : 0);
+    once = n * l->kv_dim * ((double)l->qk + l->v) + n * l->q_dim * ((double)l->qk + l->v);
+    each = heads * n * l->q_dim + 2.0 * (l->gated ? 1.5 : 1) * l->q_dim * l->hidden;
 
     for (int i = 0; i < s->ngroups; i++) {
         const struct pcv_group *g = &s->group[i];
@@ -258,6 +262,18 @@ void pcv_cost_item(const struct pcv_model *m, const struct pcv_item *item, struc
     give(m, &item->input->tokens, &sum_done, &sum_dense, done, dense);
 }
 
+/* Queries of a caller: content only, as wide as the decoder takes them. */
+static struct pcv_tokens nominal_queries(const struct pcv_task *t)
+{
+    const int n = t->layer.d.q_dim;
+
+    return (struct pcv_tokens){
+        .channels = n,
+        .nsegments = 1,
+        .segment = {{.ngroups = 1,
+                     .group = {{.kind = PCV_GROUP_DENSE, .n = n, .raw = n, .constant = -1}}}}};
+}
+
 void pcv_cost_nominal(const struct pcv_model *m, struct pcv_cost *done, struct pcv_cost *dense)
 {
     struct pcv_cost sum_done = {0}, sum_dense = {0};
@@ -266,10 +282,13 @@ void pcv_cost_nominal(const struct pcv_model *m, struct pcv_cost *done, struct p
     pcv_tokens_nominal(&m->bp, &t);
     for (int i = 0; i < m->bp.ntasks; i++) {
         const struct pcv_task *task = &m->bp.task[i];
-        const struct pcv_tokens *queries =
-            task->source == PCV_QUERY_GRID ? &task->queries : &t; /* the caller's: as wide */
+        const struct pcv_tokens caller = nominal_queries(task);
 
-        add_task(m, i, queries, task->rows, &sum_done, &sum_dense);
+        if (task->source == PCV_QUERY_CALLER) /* as many as there are tokens */
+            add_task(m, i, &caller, (double)pcv_tokens_count(&t), &sum_done, &sum_dense);
+        else
+            add_task(m, i, task->source == PCV_QUERY_GRID ? &task->queries : &t, task->rows,
+                     &sum_done, &sum_dense);
     }
     give(m, &t, &sum_done, &sum_dense, done, dense);
 }

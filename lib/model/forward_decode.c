@@ -39,7 +39,7 @@ static struct pcv_decode_job job_of(const struct pcv_pass *p, int item, const st
     struct pcv_decode_job job = {
         .latents = pcv_pass_x(p, item),
         .item_scratch = p->a.decode + (size_t)item * p->a.decode_floats,
-        .plain = p->ws->flags & PCV_WS_DENSE,
+        .plain = (p->ws->flags & PCV_WS_DENSE) || d->written,
         .queries = pcv_queries_of(p->m, q->task, in),
         .rows = q->rows,
         .nrows = q->rows ? q->nrows : pcv_query_rows_all(p->m, q->task, in),
@@ -47,6 +47,8 @@ static struct pcv_decode_job job_of(const struct pcv_pass *p, int item, const st
         .item = item,
     };
 
+    if (job.queries && job.queries->nsegments == 0)
+        job.nrows = 0; /* none were given */
     job.absorbed = !job.plain && pcv_decode_absorbs(d, job.nrows);
     return job;
 }

@@ -29,7 +29,7 @@ static int from_picture(struct pcv_input *in, const struct pcv_adapter *a,
         r = pcv_image_to_chw(&picture, &a->grid.prep, &chw, &size[1], &size[0], e);
     pcv_image_free(&picture);
     if (r == 0)
-        r = pcv_grid_from_numbers(in, a, chw, size, NULL, e);
+        r = pcv_grid_from_planes(in, a, chw, size, e);
     free(chw);
     return r;
 }
@@ -298,7 +298,7 @@ static void axes_of(const struct pcv_adapter *a, const struct pcv_tensor *t, int
     for (int i = 0; i < axes; i++) {
         if (a->kind == PCV_INPUT_VIDEO)
             axis[i] = t->shape[i == 0 ? 1 : i + 2];
-        else if (a->kind == PCV_INPUT_ARRAY || a->kind == PCV_INPUT_AUDIO)
+        else if (pcv_grid_channels_last(a))
             axis[i] = t->shape[1 + i];
         else
             axis[i] = t->shape[t->ndim - axes + i];
@@ -343,10 +343,16 @@ static int grid_row(struct pcv_input *in, const struct pcv_adapter *a, const str
 static int caller_queries(struct pcv_input *in, const struct pcv_tensor *t, struct pcv_err *e)
 {
     const int64_t rows = t->shape[0], width = t->shape[1];
-    float *numbers = pcv_input_take(in, (size_t)(rows * width), sizeof(float));
-    float *planes = pcv_input_take(in, (size_t)(rows * width), sizeof(float));
     struct pcv_segment *s;
+    float *numbers, *planes;
 
+    if (rows > PCV_MAX_QUERIES) {
+        pcv_fail(e, PCV_ELIMIT, "%lld output queries, at most %d are served", (long long)rows,
+                 PCV_MAX_QUERIES);
+        return pcv_err_at(e, "%s", t->name);
+    }
+    numbers = pcv_input_take(in, (size_t)(rows * width), sizeof(float));
+    planes = pcv_input_take(in, (size_t)(rows * width), sizeof(float));
     if (!numbers || !planes)
         return pcv_fail(e, PCV_ENOMEM, "no memory for %lld output queries", (long long)rows);
     pcv_tensor_to_f32(t, 0, rows * width, numbers);

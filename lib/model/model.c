@@ -72,6 +72,7 @@ static void describe_tasks(struct pcv_model *m)
                 .dtype = PCV_F32,
                 .ndim = 2,
                 .shape = {-1, t->layer.d.q_dim},
+                .optional = m->bp.ntasks > 1, /* the others do without */
                 .shared = true,
             };
     }

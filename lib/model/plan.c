@@ -210,6 +210,17 @@ static int query_table_rows(const struct pcv_blueprint *bp, const struct pcv_tas
     return rows;
 }
 
+/* Whether queries are cheaper written out than factored. */
+static bool writes_queries(const struct pcv_blueprint *bp, const struct pcv_task *t)
+{
+    const struct pcv_layer_dims *d = &t->layer.d;
+    const double n = bp->num_latents, wide = d->qk + d->v;
+
+    if (t->source == PCV_QUERY_INPUT)
+        return bp->input[0].kind == PCV_INPUT_TEXT;
+    return t->source == PCV_QUERY_CALLER && (n + d->q_dim) * wide < 2 * n * d->heads * d->q_dim;
+}
+
 static int plan_decoder(struct pcv_plan *p, const struct pcv_blueprint *bp, int i,
                         struct pcv_pool *pool, struct pcv_err *e)
 {
@@ -234,7 +245,8 @@ static int plan_decoder(struct pcv_plan *p, const struct pcv_blueprint *bp, int 
         .head = t->head,
         .width = t->width,
     };
-    d->table_rows = query_table_rows(bp, t);
+    d->written = d->kind == PCV_DECODE_TOKENS && writes_queries(bp, t);
+    d->table_rows = d->written ? 0 : query_table_rows(bp, t);
     if (d->kind != PCV_DECODE_LEARNED)
         return 0;
     d->q = q = take(p, (size_t)t->rows * l->d.qk);

@@ -10,7 +10,7 @@ const struct pcv_tokens *pcv_queries_of(const struct pcv_model *m, int task,
 {
     switch (m->bp.task[task].source) {
     case PCV_QUERY_GRID: return &m->bp.task[task].queries;
-    case PCV_QUERY_INPUT: return &in->tokens;
+    case PCV_QUERY_INPUT: return in->queries.nsegments ? &in->queries : &in->tokens;
     case PCV_QUERY_CALLER: return &in->queries;
     case PCV_QUERY_LEARNED: break;
     }
@@ -49,6 +49,11 @@ int pcv_query_check(const struct pcv_model *m, const struct pcv_input *in,
 
     if (q->task < 0 || q->task >= m->bp.ntasks)
         return pcv_fail(e, PCV_EUNKNOWN, "no task of index %d", q->task);
+    if (m->bp.task[q->task].source == PCV_QUERY_CALLER && in->queries.nsegments == 0) {
+        pcv_fail(e, PCV_EMISSING, "input is missing; task %s answers them",
+                 m->bp.task[q->task].name);
+        return pcv_err_at(e, "queries");
+    }
     all = pcv_query_rows_all(m, q->task, in);
     for (int i = 0; q->rows && i < q->nrows; i++)
         if (q->rows[i] < 0 || q->rows[i] >= all)
