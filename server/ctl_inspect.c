@@ -50,7 +50,7 @@ int ctl_inspect(int argc, char **argv)
                (long long)info->inputs[i].max_tokens);
         for (const char *const *t = info->inputs[i].media; *t; t++)
             printf(" %s", *t);
-        printf("\n");
+        printf("%s\n", info->inputs[i].media[0] ? "" : " tensors only");
     }
     for (int i = 0; i < info->ntensors; i++)
         print_tensor(&info->tensors[i], "tensor");

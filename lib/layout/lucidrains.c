@@ -321,8 +321,8 @@ static int classify_task(struct luc_binder *b)
     t->decoder = PCV_DECODER_POOL;
     t->output = (struct pcv_tensor_spec){
         .name = "logits", .dtype = PCV_F32, .ndim = 2, .shape = {-1, t->width}};
-    r = luc_norm(b, &t->norm, d, "to_logits.1");
-    return r < 0 ? r : luc_affine(b, &t->head, t->width, d, "to_logits.2");
+    r = pcv_luc_norm(b, &t->norm, d, "to_logits.1");
+    return r < 0 ? r : pcv_luc_affine(b, &t->head, t->width, d, "to_logits.2");
 }
 
 /* Output queries of `width` channels through the decoder, to `logits` numbers (0: no head). */
@@ -350,8 +350,8 @@ static int decode_task(struct luc_binder *b, enum pcv_query_source source, int r
         .cross = true,
         .gated = true,
     };
-    r = luc_layer(b, &t->layer, "decoder_cross_attn", "decoder_ff");
-    return r < 0 || !logits ? r : luc_affine(b, &t->head, logits, width, "to_logits");
+    r = pcv_luc_layer(b, &t->layer, "decoder_cross_attn", "decoder_ff");
+    return r < 0 || !logits ? r : pcv_luc_affine(b, &t->head, logits, width, "to_logits");
 }
 
 /* ---- classes
@@ -369,7 +369,7 @@ static int perceiver(struct luc_binder *b)
         return pcv_config_at(b->c, "depth", b->e);
     }
     if (r == 0)
-        r = luc_perceiver(b);
+        r = pcv_luc_perceiver(b);
     if (r == 0 && head)
         r = classify_task(b);
     if (r == 0)
@@ -387,7 +387,7 @@ static int perceiver_io(struct luc_binder *b)
     if (r == 0)
         r = token_input(b);
     if (r == 0)
-        r = luc_perceiver_io(b);
+        r = pcv_luc_perceiver_io(b);
     if (r == 0)
         r = decode_task(b, PCV_QUERY_CALLER, PCV_MAX_QUERIES, width, logits);
     if (r == 0)
@@ -402,7 +402,7 @@ static int perceiver_lm(struct luc_binder *b)
 
     b->prefix = "perceiver_io.";
     if (r == 0)
-        r = luc_perceiver_io(b);
+        r = pcv_luc_perceiver_io(b);
     return r < 0
                ? r
                : decode_task(b, PCV_QUERY_INPUT, a->text.max_positions, a->channels, a->text.vocab);

@@ -16,7 +16,7 @@
 
 enum { NAME = 160, MULT = 4 };
 
-int luc_affine(struct luc_binder *b, struct pcv_affine *a, int out, int in, const char *name)
+int pcv_luc_affine(struct luc_binder *b, struct pcv_affine *a, int out, int in, const char *name)
 {
     int r = pcv_weights_bind(b->w, &a->w, LUC_SHAPE(out, in), b->e, "%s%s.weight", b->prefix, name);
 
@@ -25,7 +25,7 @@ int luc_affine(struct luc_binder *b, struct pcv_affine *a, int out, int in, cons
                : pcv_weights_bind(b->w, &a->b, LUC_SHAPE(out), b->e, "%s%s.bias", b->prefix, name);
 }
 
-int luc_norm(struct luc_binder *b, struct pcv_norm *n, int dim, const char *name)
+int pcv_luc_norm(struct luc_binder *b, struct pcv_norm *n, int dim, const char *name)
 {
     int r = pcv_weights_bind(b->w, &n->gamma, LUC_SHAPE(dim), b->e, "%s%s.weight", b->prefix, name);
 
@@ -42,10 +42,10 @@ static int attention(struct luc_binder *b, struct pcv_layer *l, const char *name
     int r;
 
     snprintf(full, sizeof(full), "%s.norm", name);
-    r = luc_norm(b, &l->norm_q, d->q_dim, full);
+    r = pcv_luc_norm(b, &l->norm_q, d->q_dim, full);
     snprintf(full, sizeof(full), "%s.norm_context", name);
     if (r == 0 && d->cross)
-        r = luc_norm(b, &l->norm_kv, d->kv_dim, full);
+        r = pcv_luc_norm(b, &l->norm_kv, d->kv_dim, full);
     if (r == 0)
         r = pcv_weights_bind(b->w, &l->q.w, LUC_SHAPE(d->qk, d->q_dim), b->e, "%s%s.fn.to_q.weight",
                              b->prefix, name);
@@ -57,7 +57,7 @@ static int attention(struct luc_binder *b, struct pcv_layer *l, const char *name
     l->k.w = kv;
     l->val.w = kv + (size_t)d->qk * (size_t)d->kv_dim;
     snprintf(full, sizeof(full), "%s.fn.to_out", name);
-    return luc_affine(b, &l->out, d->q_dim, d->v, full);
+    return pcv_luc_affine(b, &l->out, d->q_dim, d->v, full);
 }
 
 static int feed_forward(struct luc_binder *b, struct pcv_layer *l, const char *name)
@@ -67,15 +67,16 @@ static int feed_forward(struct luc_binder *b, struct pcv_layer *l, const char *n
     int r;
 
     snprintf(full, sizeof(full), "%s.norm", name);
-    r = luc_norm(b, &l->norm_mlp, d->q_dim, full);
+    r = pcv_luc_norm(b, &l->norm_mlp, d->q_dim, full);
     snprintf(full, sizeof(full), "%s.fn.net.0", name);
     if (r == 0)
-        r = luc_affine(b, &l->mlp1, 2 * d->hidden, d->q_dim, full);
+        r = pcv_luc_affine(b, &l->mlp1, 2 * d->hidden, d->q_dim, full);
     snprintf(full, sizeof(full), "%s.fn.net.2", name);
-    return r < 0 ? r : luc_affine(b, &l->mlp2, d->q_dim, d->hidden, full);
+    return r < 0 ? r : pcv_luc_affine(b, &l->mlp2, d->q_dim, d->hidden, full);
 }
 
-int luc_layer(struct luc_binder *b, struct pcv_layer *l, const char *attention_name, const char *ff)
+int pcv_luc_layer(struct luc_binder *b, struct pcv_layer *l, const char *attention_name,
+                  const char *ff)
 {
     int r;
 
@@ -159,7 +160,8 @@ static int repeated(struct luc_binder *b, const char *name, const char *copy)
                      "differs from %s, though weight_tie_layers in config.json is "
                      "true",
                      one);
-            return pcv_err_at(b->e, "%s", other);
+            pcv_err_at(b->e, "%s", other);
+            return pcv_err_at(b->e, "%s", b->dir);
         }
         pcv_weights_ignore(b->w, other);
     }
@@ -189,7 +191,7 @@ static int numbered_layer(struct luc_binder *b, struct pcv_layer *l, const char 
 
     numbered(names[0], attention_format, tied ? stored(b, attention_format, first, j) : i, j);
     numbered(names[1], ff_format, tied ? stored(b, ff_format, first, j) : i, j);
-    r = luc_layer(b, l, names[0], names[1]);
+    r = pcv_luc_layer(b, l, names[0], names[1]);
     for (from = first; tied && r == 0 && from < b->n.depth; from++) {
         numbered(names[2], attention_format, from, j);
         numbered(names[3], ff_format, from, j);
@@ -261,7 +263,7 @@ static int check_counts(struct luc_binder *b, int crosses, int64_t selfs, int64_
     return pcv_config_at(b->c, "depth", b->e);
 }
 
-int luc_perceiver(struct luc_binder *b)
+int pcv_luc_perceiver(struct luc_binder *b)
 {
     struct pcv_blueprint *bp = b->bp;
     const struct names *names = names_of(b, perceiver_names);
@@ -286,7 +288,7 @@ int luc_perceiver(struct luc_binder *b)
     return r;
 }
 
-int luc_perceiver_io(struct luc_binder *b)
+int pcv_luc_perceiver_io(struct luc_binder *b)
 {
     struct pcv_blueprint *bp = b->bp;
     const struct names *names = names_of(b, io_names);
@@ -296,7 +298,7 @@ int luc_perceiver_io(struct luc_binder *b)
     if (r == 0)
         r = bind_latents(b);
     if (r == 0)
-        r = luc_layer(b, new_cross(b), names->cross, names->cross_ff);
+        r = pcv_luc_layer(b, new_cross(b), names->cross, names->cross_ff);
     for (int i = 0; i < own && r == 0; i++)
         r = numbered_layer(b, new_self(b), names->self, names->self_ff, i, 0, 0);
     add_step(bp, PCV_STEP_CROSS, 0);

@@ -49,7 +49,8 @@ def main(case, out):
     header, body = {}, []
     end = 0
     for name, rule in rules.items():
-        data = values(name, rule).tobytes()
+        same = rule.get("same_as", name)
+        data = values(same, rules[same]).tobytes()
         header[name] = {"dtype": rule.get("dtype", "F32"), "shape": rule["shape"],
                         "data_offsets": [end, end + len(data)]}
         end += len(data)
