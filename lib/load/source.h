@@ -7,7 +7,7 @@
 #include "lib/base/tensor.h"
 
 struct pcv_source {
-    const struct pcv_tensor *tensors; /* borrow until close; any order, no name twice */
+    const struct pcv_tensor *tensors; /* borrow until close; any order; a name may stand twice */
     int count;
     const char *map; /* the mapping: a tensor whose data lies elsewhere is in memory of ours */
     size_t map_size;

@@ -53,6 +53,12 @@ static int list(struct pcv_weights *w, struct pcv_err *e)
             w->entries[w->count++] =
                 (struct entry){.tensor = &w->files.sources[i].tensors[k], .file = i};
     qsort(w->entries, (size_t)w->count, sizeof(*w->entries), by_name);
+    for (int i = 1; i < w->count; i++)
+        if (by_name(&w->entries[i - 1], &w->entries[i]) == 0) {
+            pcv_fail(e, PCV_EFORMAT, "two tensors of one name");
+            pcv_err_at(e, "%s", w->entries[i].tensor->name);
+            return pcv_err_at(e, "%s", w->files.path);
+        }
     return 0;
 }
 

@@ -1,6 +1,7 @@
 /* weights_files.c - which file of a directory holds the weights. */
 #include "lib/load/weights_internal.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -15,6 +16,8 @@ static const struct place {
 } PLACES[] = {
     {"model.safetensors", PCV_WEIGHTS_SAFETENSORS, false},
     {"model.safetensors.index.json", PCV_WEIGHTS_SAFETENSORS, true},
+    {"pytorch_model.bin", PCV_WEIGHTS_TORCH, false},
+    {"pytorch_model.bin.index.json", PCV_WEIGHTS_TORCH, true},
 };
 
 enum { NPLACES = sizeof(PLACES) / sizeof(*PLACES) };
@@ -27,7 +30,11 @@ int pcv_weights_files_add(struct pcv_weights_files *f, const char *path, struct 
 
     if (!copy)
         return pcv_fail(e, PCV_ENOMEM, "no memory for a path");
-    r = pcv_source_safetensors(s, path, e);
+    switch (f->kind) {
+    case PCV_WEIGHTS_SAFETENSORS: r = pcv_source_safetensors(s, path, e); break;
+    case PCV_WEIGHTS_TORCH: r = pcv_source_torch(s, path, e); break;
+    default: r = pcv_source_haiku(s, path, e); break;
+    }
     if (r < 0) {
         free(copy);
         return r;
@@ -43,6 +50,63 @@ static int open_one(struct pcv_weights_files *f, struct pcv_err *e)
     if (!f->sources || !f->paths)
         return pcv_fail(e, PCV_ENOMEM, "no memory for a file's description");
     return pcv_weights_files_add(f, f->path, e);
+}
+
+static bool ends_in(const char *name, const char *end)
+{
+    const size_t n = strlen(name), m = strlen(end);
+
+    return n > m && strcmp(name + n - m, end) == 0;
+}
+
+/* The one checkpoint of DeepMind's in dir, into f->path; none leaves that NULL. */
+static int find_haiku(struct pcv_weights_files *f, DIR *d, const char *dir, struct pcv_err *e)
+{
+    char *found = NULL;
+    int r = 0;
+
+    for (struct dirent *entry; r == 0 && (entry = readdir(d));) {
+        if (!ends_in(entry->d_name, ".pickle") && !ends_in(entry->d_name, ".pystate"))
+            continue;
+        if (found)
+            r = pcv_fail(e, PCV_EUNSUPPORTED, "two checkpoints, %.100s and %.100s; keep one", found,
+                         entry->d_name);
+        else if (!(found = strdup(entry->d_name)))
+            r = pcv_fail(e, PCV_ENOMEM, "no memory for a file's name");
+    }
+    if (r < 0)
+        pcv_err_at(e, "%s", dir);
+    else if (found && asprintf(&f->path, "%s/%s", dir, found) < 0) {
+        f->path = NULL;
+        r = pcv_fail(e, PCV_ENOMEM, "no memory for a path");
+    }
+    free(found);
+    return r;
+}
+
+static int open_haiku(struct pcv_weights_files *f, const char *dir, struct pcv_err *e)
+{
+    DIR *d = opendir(dir);
+    int r;
+
+    if (!d) {
+        r = pcv_fail(e, PCV_EIO, "cannot open the directory: %s", strerror(errno));
+        pcv_err_at(e, "%s", dir);
+        return r;
+    }
+    r = find_haiku(f, d, dir, e);
+    closedir(d);
+    if (r < 0)
+        return r;
+    if (!f->path) {
+        r = pcv_fail(e, PCV_EMISSING,
+                     "no weights: looked for %s, %s, %s, %s, *.pickle and *.pystate",
+                     PLACES[0].file, PLACES[1].file, PLACES[2].file, PLACES[3].file);
+        pcv_err_at(e, "%s", dir);
+        return r;
+    }
+    f->kind = PCV_WEIGHTS_HAIKU;
+    return open_one(f, e);
 }
 
 int pcv_weights_files_open(struct pcv_weights_files *ret, const char *dir, struct pcv_err *e)
@@ -62,8 +126,7 @@ int pcv_weights_files_open(struct pcv_weights_files *ret, const char *dir, struc
         free(ret->path);
         ret->path = NULL;
     }
-    pcv_fail(e, PCV_EMISSING, "no weights: looked for %s and %s", PLACES[0].file, PLACES[1].file);
-    return pcv_err_at(e, "%s", dir);
+    return open_haiku(ret, dir, e);
 }
 
 void pcv_weights_files_close(struct pcv_weights_files *f)
