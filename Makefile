@@ -6,8 +6,8 @@ PORT    ?= 8080
 ONCE    ?=
 # make SAN=address,undefined or SAN=thread builds into a folder of its own.
 SAN     ?=
-B       := build$(if $(SAN),/san-$(subst $(comma),-,$(SAN)))
 comma   := ,
+B       := build$(if $(SAN),/san-$(subst $(comma),-,$(SAN)))
 PYTHON  ?= /usr/bin/python3
 
 VERSION := 0.1.0
@@ -105,9 +105,10 @@ $(B)/perceiverctl: $(CTL_OBJ) $(PROTO_OBJ) $(B)/libperceiver.a
 	$(Q)$(CC) $(LDFLAGS) $^ $(LIB_LIBS) $(CTL_LIBS) -o $@
 
 # Unit tests: one program for each test_*.c, linked with everything below main().
-$(B)/tests/%: $(B)/obj/tests/unit/%.o $(SRV_OBJ) $(PROTO_OBJ) $(B)/libperceiver.a
+$(B)/tests/%: $(B)/obj/tests/unit/%.o $(SRV_OBJ) $(filter-out %/perceiverctl.o,$(CTL_OBJ)) $(PROTO_OBJ) \
+              $(B)/libperceiver.a
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(LDFLAGS) $^ $(LIB_LIBS) $(SRV_LIBS) -lcmocka -o $@
+	$(Q)$(CC) $(LDFLAGS) $^ $(LIB_LIBS) $(SRV_LIBS) $(CTL_LIBS) -lcmocka -o $@
 .SECONDARY:
 .PHONY: tests-compile
 tests-compile: $(TESTS)

@@ -189,8 +189,8 @@ int pcv_query_rows_all(const struct pcv_model *m, int task, const struct pcv_inp
 int pcv_query_rows_default(const struct pcv_model *m, int task, const struct pcv_input *in,
                            int32_t *rows, int max);
 
-/* Rows that a tensor of the request names ("subsampled_output_points.image"): *rows is own (free()) and
- * holds *nrows, or NULL when there is no such tensor: all rows. */
+/* Rows that a tensor of the request names ("subsampled_output_points.image"): *rows is own (free())
+ * and holds *nrows, or NULL when there is no such tensor: all rows. */
 PCV_CHECK int pcv_query_rows_from_tensors(const struct pcv_model *m, int task,
                                           const struct pcv_tensor *t, int n, int32_t **rows,
                                           int *nrows, struct pcv_err *e);

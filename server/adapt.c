@@ -403,8 +403,8 @@ int srv_adapt(struct srv_job **ret, const struct pcv_model *m, struct wire_reque
     bool oip = r->form == WIRE_OIP; /* its BYTES tensors are media */
     int code;
     if ((code = oip ? oip_tasks(&a) : native_tasks(&a)) ||
-        (code = oip && !r->nmedia ? oip_inputs(&a) : native_inputs(&a)) || (code = make_logits(&a)) ||
-        (code = make_items(&a))) {
+        (code = oip && !r->nmedia ? oip_inputs(&a) : native_inputs(&a)) ||
+        (code = make_logits(&a)) || (code = make_items(&a))) {
         srv_job_free(a.job);
         return code;
     }

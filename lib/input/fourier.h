@@ -12,9 +12,10 @@ void pcv_fourier_axis(float *table, int size, int bands, float max_resolution);
 /* One row, for any position: [1 + 2 bands]. */
 void pcv_fourier_features(float *row, float pos, int bands, float max_resolution);
 
-/* torch.linspace(start, end, steps)[i] in f32, bit for bit as torch's CPU kernel computes it: whole pairs
- * of vectors of eight step from their first element, the rest singly; both from the nearer end, multiply and
- * add rounded once. At 15360 Hz a last bit of the position is a thousandth of a feature. */
+/* torch.linspace(start, end, steps)[i] in f32, bit for bit as torch's CPU kernel computes it: whole
+ * pairs of vectors of eight step from their first element, the rest singly; both from the nearer
+ * end, multiply and add rounded once. At 15360 Hz a last bit of the position is a thousandth of a
+ * feature. */
 float pcv_linspace(float start, float end, int steps, int i);
 
 #endif

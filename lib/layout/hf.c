@@ -11,7 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
-float *hf_own(struct hf_binder *b, size_t count)
+float *pcv_hf_own(struct hf_binder *b, size_t count)
 {
     struct pcv_blueprint *bp = b->bp;
     float *p = NULL;
@@ -25,7 +25,7 @@ float *hf_own(struct hf_binder *b, size_t count)
     return p;
 }
 
-int hf_affine(struct hf_binder *b, struct pcv_affine *a, int out, int in, const char *name)
+int pcv_hf_affine(struct hf_binder *b, struct pcv_affine *a, int out, int in, const char *name)
 {
     int r = pcv_weights_bind(b->w, &a->w, HF_SHAPE(out, in), b->e, "%s%s.weight", b->prefix, name);
 
@@ -33,7 +33,7 @@ int hf_affine(struct hf_binder *b, struct pcv_affine *a, int out, int in, const 
                  : pcv_weights_bind(b->w, &a->b, HF_SHAPE(out), b->e, "%s%s.bias", b->prefix, name);
 }
 
-int hf_norm(struct hf_binder *b, struct pcv_norm *n, int dim, const char *name)
+int pcv_hf_norm(struct hf_binder *b, struct pcv_norm *n, int dim, const char *name)
 {
     int r = pcv_weights_bind(b->w, &n->gamma, HF_SHAPE(dim), b->e, "%s%s.weight", b->prefix, name);
 
@@ -49,10 +49,10 @@ static int part(struct hf_binder *b, const char *layer, const char *name, struct
     char full[256];
 
     snprintf(full, sizeof(full), "%s.%s", layer, name);
-    return a ? hf_affine(b, a, out, in, full) : hf_norm(b, n, out, full);
+    return a ? pcv_hf_affine(b, a, out, in, full) : pcv_hf_norm(b, n, out, full);
 }
 
-int hf_layer(struct hf_binder *b, struct pcv_layer *l, const char *name)
+int pcv_hf_layer(struct hf_binder *b, struct pcv_layer *l, const char *name)
 {
     const struct pcv_layer_dims *d = &l->d;
     const struct {
@@ -225,7 +225,7 @@ static int bind_encoder(struct hf_binder *b)
     bp->ncross = 1;
     bp->cross[0].d = cross_dims(n, d, bp->input[0].channels);
     if (r == 0)
-        r = hf_layer(b, &bp->cross[0], "encoder.cross_attention");
+        r = pcv_hf_layer(b, &bp->cross[0], "encoder.cross_attention");
     bp->nself = n->layers;
     for (int i = 0; i < n->layers && r == 0; i++) {
         bp->self[i].d = (struct pcv_layer_dims){
@@ -238,7 +238,7 @@ static int bind_encoder(struct hf_binder *b)
             .residual = true,
         };
         snprintf(name, sizeof(name), "encoder.self_attends.%d", i);
-        r = hf_layer(b, &bp->self[i], name);
+        r = pcv_hf_layer(b, &bp->self[i], name);
     }
     bp->step[bp->nsteps++] = (struct pcv_step){PCV_STEP_CROSS, 0};
     for (int i = 0; i < n->blocks; i++)
@@ -257,15 +257,17 @@ static const struct {
     bind_fn input, task;
     const char *prefix;
 } classes[] = {
-    {"PerceiverForMaskedLM", hf_text, hf_task_fill_mask, "perceiver."},
-    {"PerceiverForSequenceClassification", hf_text, hf_task_classify, "perceiver."},
-    {"PerceiverForImageClassificationFourier", hf_image_fourier, hf_task_classify, "perceiver."},
-    {"PerceiverForImageClassificationLearned", hf_image_learned, hf_task_classify, "perceiver."},
-    {"PerceiverForImageClassificationConvProcessing", hf_image_conv, hf_task_classify,
+    {"PerceiverForMaskedLM", pcv_hf_text, pcv_hf_task_fill_mask, "perceiver."},
+    {"PerceiverForSequenceClassification", pcv_hf_text, pcv_hf_task_classify, "perceiver."},
+    {"PerceiverForImageClassificationFourier", pcv_hf_image_fourier, pcv_hf_task_classify,
      "perceiver."},
-    {"PerceiverForOpticalFlow", hf_flow, hf_task_flow, "perceiver."},
-    {"PerceiverForMultimodalAutoencoding", hf_multimodal, hf_task_autoencode, "perceiver."},
-    {"PerceiverModel", hf_tokens, hf_task_latents, ""},
+    {"PerceiverForImageClassificationLearned", pcv_hf_image_learned, pcv_hf_task_classify,
+     "perceiver."},
+    {"PerceiverForImageClassificationConvProcessing", pcv_hf_image_conv, pcv_hf_task_classify,
+     "perceiver."},
+    {"PerceiverForOpticalFlow", pcv_hf_flow, pcv_hf_task_flow, "perceiver."},
+    {"PerceiverForMultimodalAutoencoding", pcv_hf_multimodal, pcv_hf_task_autoencode, "perceiver."},
+    {"PerceiverModel", pcv_hf_tokens, pcv_hf_task_latents, ""},
 };
 
 bool pcv_layout_is_hf(const struct pcv_config *c)

@@ -41,7 +41,7 @@ static void fourier(struct pcv_grid_adapter *g, int bands)
 /* ---- text
  * --------------------------------------------------------------------------------------------- */
 
-int hf_text(struct hf_binder *b)
+int pcv_hf_text(struct hf_binder *b)
 {
     const struct hf_numbers *n = b->n;
     struct pcv_adapter *a = new_adapter(b, "text", PCV_INPUT_TEXT);
@@ -91,7 +91,7 @@ static int read_prep(struct hf_binder *b, struct pcv_grid_adapter *g, int size)
     return pcv_image_prep_read(&g->prep, path, b->e);
 }
 
-int hf_image_fourier(struct hf_binder *b)
+int pcv_hf_image_fourier(struct hf_binder *b)
 {
     struct pcv_adapter *a = new_image(b);
     struct pcv_grid_adapter *g = &a->grid;
@@ -120,10 +120,10 @@ static int project_positions(struct hf_binder *b, struct pcv_grid_adapter *g)
     r = pcv_weights_bind(b->w, &table, HF_SHAPE(rows, N), b->e,
                          "perceiver.input_preprocessor.position_embeddings.position_embeddings");
     if (r == 0)
-        r = hf_affine(b, &p, N, N, "input_preprocessor.positions_projection");
+        r = pcv_hf_affine(b, &p, N, N, "input_preprocessor.positions_projection");
     if (r != 0)
         return r;
-    out = hf_own(b, (size_t)rows * N);
+    out = pcv_hf_own(b, (size_t)rows * N);
     if (!out)
         return PCV_ENOMEM;
     for (int i = 0; i < rows; i++)
@@ -133,7 +133,7 @@ static int project_positions(struct hf_binder *b, struct pcv_grid_adapter *g)
     return 0;
 }
 
-int hf_image_learned(struct hf_binder *b)
+int pcv_hf_image_learned(struct hf_binder *b)
 {
     struct pcv_adapter *a = new_image(b);
     struct pcv_grid_adapter *g = &a->grid;
@@ -177,8 +177,8 @@ static int fold_conv(struct hf_binder *b, struct pcv_conv_stem *s)
     pcv_weights_ignore(b->w, "perceiver.input_preprocessor.convnet.batchnorm.num_batches_tracked");
     if (r != 0)
         return r;
-    weight = hf_own(b, (size_t)OUT * IN);
-    bias = hf_own(b, OUT);
+    weight = pcv_hf_own(b, (size_t)OUT * IN);
+    bias = pcv_hf_own(b, OUT);
     if (!weight || !bias)
         return PCV_ENOMEM;
     for (int c = 0; c < OUT; c++) {
@@ -192,7 +192,7 @@ static int fold_conv(struct hf_binder *b, struct pcv_conv_stem *s)
     return 0;
 }
 
-int hf_image_conv(struct hf_binder *b)
+int pcv_hf_image_conv(struct hf_binder *b)
 {
     struct pcv_adapter *a = new_image(b);
     struct pcv_grid_adapter *g = &a->grid;
@@ -214,13 +214,13 @@ int hf_image_conv(struct hf_binder *b)
 /* ---- optical flow
  * --------------------------------------------------------------------------------------- */
 
-int hf_flow(struct hf_binder *b)
+int pcv_hf_flow(struct hf_binder *b)
 {
     struct pcv_adapter *a = new_adapter(b, "frames", PCV_INPUT_IMAGE_PAIR);
     struct pcv_grid_adapter *g = &a->grid;
     struct pcv_affine p;
-    int r =
-        hf_affine(b, &p, FLOW_CHANNELS, 2 * FLOW_PATCH, "input_preprocessor.conv_after_patches");
+    int r = pcv_hf_affine(b, &p, FLOW_CHANNELS, 2 * FLOW_PATCH,
+                          "input_preprocessor.conv_after_patches");
 
     if (r < 0)
         return r;
@@ -315,7 +315,7 @@ static int pad(struct hf_binder *b, struct pcv_adapter *a, int own, int channels
     return r;
 }
 
-int hf_multimodal(struct hf_binder *b)
+int pcv_hf_multimodal(struct hf_binder *b)
 {
     enum { MIN_PADDING = 4 };
     struct pcv_adapter *label;
@@ -352,7 +352,7 @@ int hf_multimodal(struct hf_binder *b)
 /* ---- the bare model: tokens as they are
  * ------------------------------------------------------------------------ */
 
-int hf_tokens(struct hf_binder *b)
+int pcv_hf_tokens(struct hf_binder *b)
 {
     struct pcv_adapter *a = new_adapter(b, "tokens", PCV_INPUT_ARRAY);
     struct pcv_grid_adapter *g = &a->grid;

@@ -28,29 +28,29 @@ enum { HF_MAX_CHANNELS = 1 << 16, HF_MAX_ROWS = 1 << 20 };
 #define HF_SHAPE(...) (const int64_t[]){__VA_ARGS__}, (int)(sizeof((int64_t[]){__VA_ARGS__}) / 8)
 
 /* Memory that the blueprint frees. NULL after pcv_fail. */
-float *hf_own(struct hf_binder *b, size_t count);
+float *pcv_hf_own(struct hf_binder *b, size_t count);
 
-PCV_CHECK int hf_affine(struct hf_binder *b, struct pcv_affine *a, int out, int in,
-                        const char *name);
-PCV_CHECK int hf_norm(struct hf_binder *b, struct pcv_norm *n, int dim, const char *name);
+PCV_CHECK int pcv_hf_affine(struct hf_binder *b, struct pcv_affine *a, int out, int in,
+                            const char *name);
+PCV_CHECK int pcv_hf_norm(struct hf_binder *b, struct pcv_norm *n, int dim, const char *name);
 
 /* A PerceiverLayer under `name`, with the dimensions already in l->d. */
-PCV_CHECK int hf_layer(struct hf_binder *b, struct pcv_layer *l, const char *name);
+PCV_CHECK int pcv_hf_layer(struct hf_binder *b, struct pcv_layer *l, const char *name);
 
 /* Inputs (hf_inputs.c): each appends adapters to the blueprint. */
-PCV_CHECK int hf_text(struct hf_binder *b);
-PCV_CHECK int hf_image_fourier(struct hf_binder *b);
-PCV_CHECK int hf_image_learned(struct hf_binder *b);
-PCV_CHECK int hf_image_conv(struct hf_binder *b);
-PCV_CHECK int hf_flow(struct hf_binder *b);
-PCV_CHECK int hf_multimodal(struct hf_binder *b);
-PCV_CHECK int hf_tokens(struct hf_binder *b);
+PCV_CHECK int pcv_hf_text(struct hf_binder *b);
+PCV_CHECK int pcv_hf_image_fourier(struct hf_binder *b);
+PCV_CHECK int pcv_hf_image_learned(struct hf_binder *b);
+PCV_CHECK int pcv_hf_image_conv(struct hf_binder *b);
+PCV_CHECK int pcv_hf_flow(struct hf_binder *b);
+PCV_CHECK int pcv_hf_multimodal(struct hf_binder *b);
+PCV_CHECK int pcv_hf_tokens(struct hf_binder *b);
 
 /* Tasks (hf_tasks.c): each appends to the blueprint, after inputs and encoder. */
-PCV_CHECK int hf_task_fill_mask(struct hf_binder *b);
-PCV_CHECK int hf_task_classify(struct hf_binder *b);
-PCV_CHECK int hf_task_flow(struct hf_binder *b);
-PCV_CHECK int hf_task_autoencode(struct hf_binder *b);
-PCV_CHECK int hf_task_latents(struct hf_binder *b);
+PCV_CHECK int pcv_hf_task_fill_mask(struct hf_binder *b);
+PCV_CHECK int pcv_hf_task_classify(struct hf_binder *b);
+PCV_CHECK int pcv_hf_task_flow(struct hf_binder *b);
+PCV_CHECK int pcv_hf_task_autoencode(struct hf_binder *b);
+PCV_CHECK int pcv_hf_task_latents(struct hf_binder *b);
 
 #endif

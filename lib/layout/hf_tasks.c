@@ -46,7 +46,7 @@ static struct pcv_layer_dims decoder_dims(int q_dim, int d_latents)
     };
 }
 
-int hf_task_fill_mask(struct hf_binder *b)
+int pcv_hf_task_fill_mask(struct hf_binder *b)
 {
     const struct hf_numbers *n = b->n;
     struct pcv_task *t = new_task(b, "fill-mask", PCV_TASK_FILL_MASK);
@@ -63,7 +63,7 @@ int hf_task_fill_mask(struct hf_binder *b)
     r = pcv_weights_bind(b->w, &t->query, HF_SHAPE(n->positions, n->d_model), b->e,
                          "perceiver.decoder.output_position_encodings.position_embeddings");
     if (r == 0)
-        r = hf_layer(b, &t->layer, "decoder.decoding_cross_attention");
+        r = pcv_hf_layer(b, &t->layer, "decoder.decoding_cross_attention");
     t->head.w = b->bp->input[0].text.bytes;
     if (r == 0)
         r = pcv_weights_bind(b->w, &t->head.b, HF_SHAPE(n->vocab), b->e, "embedding_decoder.bias");
@@ -80,7 +80,7 @@ static int read_labels(struct hf_binder *b, struct pcv_task *t)
     return r;
 }
 
-int hf_task_classify(struct hf_binder *b)
+int pcv_hf_task_classify(struct hf_binder *b)
 {
     struct pcv_task *t = new_task(b, "classify", PCV_TASK_CLASSIFY);
     const int d = b->bp->d_latents;
@@ -95,11 +95,11 @@ int hf_task_classify(struct hf_binder *b)
     r = pcv_weights_bind(b->w, &t->query, HF_SHAPE(1, d), b->e,
                          "perceiver.decoder.decoder.output_position_encodings.position_embeddings");
     if (r == 0)
-        r = hf_layer(b, &t->layer, "decoder.decoder.decoding_cross_attention");
-    return r < 0 ? r : hf_affine(b, &t->head, t->width, d, "decoder.decoder.final_layer");
+        r = pcv_hf_layer(b, &t->layer, "decoder.decoder.decoding_cross_attention");
+    return r < 0 ? r : pcv_hf_affine(b, &t->head, t->width, d, "decoder.decoder.final_layer");
 }
 
-int hf_task_flow(struct hf_binder *b)
+int pcv_hf_task_flow(struct hf_binder *b)
 {
     enum { RESCALE = 100, UV = 2 };
     struct pcv_task *t = new_task(b, "flow", PCV_TASK_FLOW);
@@ -114,12 +114,12 @@ int hf_task_flow(struct hf_binder *b)
     t->output = (struct pcv_tensor_spec){
         .name = "logits", .dtype = PCV_F32, .ndim = 4, .shape = {-1, size[0], size[1], UV}};
     t->layer.d = decoder_dims(width, b->bp->d_latents);
-    r = hf_layer(b, &t->layer, "decoder.decoder.decoding_cross_attention");
+    r = pcv_hf_layer(b, &t->layer, "decoder.decoder.decoding_cross_attention");
     if (r == 0)
-        r = hf_affine(b, &final, UV, width, "decoder.decoder.final_layer");
+        r = pcv_hf_affine(b, &final, UV, width, "decoder.decoder.final_layer");
     if (r != 0)
         return r;
-    w = hf_own(b, (size_t)UV * width + UV);
+    w = pcv_hf_own(b, (size_t)UV * width + UV);
     if (!w)
         return PCV_ENOMEM;
     for (int i = 0; i < UV * width; i++)
@@ -138,7 +138,7 @@ enum { OUTPUT_CHANNELS = 512, LABEL_QUERY = 1024, QUERY_PADDING = 2 };
 /* Features of positions -1 + 2 i / size: [size, 1 + 2 bands]. */
 static float *query_axis(struct hf_binder *b, int size, int bands, float max_resolution)
 {
-    float *table = hf_own(b, (size_t)size * (1 + 2 * bands));
+    float *table = pcv_hf_own(b, (size_t)size * (1 + 2 * bands));
 
     for (int i = 0; table && i < size; i++)
         pcv_fourier_features(table + (size_t)i * (1 + 2 * bands),
@@ -163,7 +163,7 @@ static int query_pad(struct hf_binder *b, struct pcv_segment *s, const char *nam
 
 static int query_stats(struct hf_binder *b, struct pcv_segment *s, int channels)
 {
-    float *mean = hf_own(b, (size_t)s->tokens), *r = hf_own(b, (size_t)s->tokens);
+    float *mean = pcv_hf_own(b, (size_t)s->tokens), *r = pcv_hf_own(b, (size_t)s->tokens);
     void *work = pcv_alloc(pcv_segment_stats_need(s, channels), 1);
 
     if (!mean || !r || !work) {
@@ -255,10 +255,10 @@ static int join_heads(struct hf_binder *b, struct pcv_task *t, const struct pcv_
     int r;
 
     snprintf(full, sizeof(full), "output_postprocessor.modalities.%s.classifier", name);
-    r = hf_affine(b, &post, t->width, OUTPUT_CHANNELS, full);
+    r = pcv_hf_affine(b, &post, t->width, OUTPUT_CHANNELS, full);
     if (r < 0)
         return r;
-    w = hf_own(b, (size_t)t->width * (size_t)(channels + 1));
+    w = pcv_hf_own(b, (size_t)t->width * (size_t)(channels + 1));
     if (!w)
         return PCV_ENOMEM;
     t->head = (struct pcv_affine){w, w + (size_t)t->width * channels};
@@ -287,7 +287,7 @@ static void describe_autoencode(struct pcv_task *audio, struct pcv_task *image,
         .name = "logits.label", .dtype = PCV_F32, .ndim = 2, .shape = {-1, label->width}};
 }
 
-int hf_task_autoencode(struct hf_binder *b)
+int pcv_hf_task_autoencode(struct hf_binder *b)
 {
     static const char *const names[] = {"audio", "image", "label"};
     const struct pcv_grid_adapter *audio_grid = &b->bp->input[0].grid;
@@ -302,10 +302,10 @@ int hf_task_autoencode(struct hf_binder *b)
     const int channels = widest + QUERY_PADDING;
     struct pcv_layer layer = {.d = decoder_dims(channels, b->bp->d_latents)};
     struct pcv_affine final;
-    int r = hf_layer(b, &layer, "decoder.decoder.decoding_cross_attention");
+    int r = pcv_hf_layer(b, &layer, "decoder.decoder.decoding_cross_attention");
 
     if (r == 0)
-        r = hf_affine(b, &final, OUTPUT_CHANNELS, channels, "decoder.decoder.final_layer");
+        r = pcv_hf_affine(b, &final, OUTPUT_CHANNELS, channels, "decoder.decoder.final_layer");
     task[0]->width = b->n->samples_per_patch;
     task[1]->width = 3;
     if (r == 0)
@@ -328,7 +328,7 @@ int hf_task_autoencode(struct hf_binder *b)
 /* ---- the bare model
  * ------------------------------------------------------------------------------------------ */
 
-int hf_task_latents(struct hf_binder *b)
+int pcv_hf_task_latents(struct hf_binder *b)
 {
     struct pcv_task *t = new_task(b, "latents", PCV_TASK_LATENTS);
 

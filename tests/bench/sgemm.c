@@ -1,5 +1,5 @@
-/* sgemm.c - the machine's own SGEMM peak: threads that each multiply their own rows with OpenBLAS on one
- * thread. Usage: sgemm THREADS. Prints GFLOP/s of the best of several rounds. */
+/* sgemm.c - the machine's own SGEMM peak: threads that each multiply their own rows with OpenBLAS
+ * on one thread. Usage: sgemm THREADS. Prints GFLOP/s of the best of several rounds. */
 #include <cblas.h>
 #include <pthread.h>
 #include <stdio.h>
