@@ -80,7 +80,7 @@ static inline void scene_query(struct scene *s, int item, int task)
     *q = (struct pcv_query){.task = task, .nrows = all};
     if (random_int(&s->seed, 2))
         return;
-    q->nrows = 1 + random_int(&s->seed, 40);
+    q->nrows = 1 + random_int(&s->seed, random_int(&s->seed, 2) ? PCV_DECODE_FEW : 150);
     q->rows = s->rows[item][i] = malloc((size_t)q->nrows * sizeof(int32_t));
     assert_non_null(q->rows);
     for (int j = 0; j < q->nrows; j++)

@@ -26,6 +26,19 @@ static struct tiny sliced_images(void)
     return t;
 }
 
+/* Weights too large for the row-stable kernel: what OpenBLAS gives depends on the shape of the
+ * call. */
+static struct tiny wide_text(void)
+{
+    struct tiny t = tiny_masked_lm;
+
+    t.latents = 83;
+    t.d = t.qk = t.v = 272;
+    t.d_model = 280;
+    t.layers = 1;
+    return t;
+}
+
 typedef void (*scene_fn)(struct scene *s);
 
 /* Calls f for every kind of model with this many threads. */
@@ -33,7 +46,7 @@ static void each_scene(int threads, int flags, scene_fn f)
 {
     static const char *const golden[] = {"hf-multimodal-autoencoding", "hf-optical-flow",
                                          "hf-image-conv", "hf-image-learned"};
-    const struct tiny tinies[] = {shared_text(), sliced_images(), tiny_text_classifier,
+    const struct tiny tinies[] = {shared_text(), sliced_images(), wide_text(), tiny_text_classifier,
                                   tiny_learned};
     struct scene s;
     char dir[64];
