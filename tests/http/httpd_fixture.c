@@ -425,7 +425,8 @@ static void die(const struct pcv_err *e)
 
 static void listen_all(struct srv_http_config *c)
 {
-    char *text = strdup(getenv("HTTPD_LISTEN") ? getenv("HTTPD_LISTEN") : "127.0.0.1:0");
+    const char *wanted = getenv("HTTPD_LISTEN");
+    char *text = strdup(wanted ? wanted : "127.0.0.1:0");
     struct pcv_err e = {0};
 
     c->nfds = srv_notify_listen_fds(c->fds, 16, &e);
