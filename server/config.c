@@ -261,6 +261,8 @@ static int set_path(struct srv_config *c, const char *name, const char *dir, str
     struct srv_model_config *m;
     int path = srv_option_find("model", "path");
     int r = model_section(c, name, &m, e);
+    if (!r && m->source[path] == SRV_FROM_ARGS)
+        r = pcv_fail(e, PCV_EFORMAT, "%s is named twice", name);
     if (r || (r = srv_option_set(&srv_options[path], m, dir, false, e)))
         return r;
     m->source[path] = SRV_FROM_ARGS;

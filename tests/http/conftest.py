@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from daemon import Daemon
+
 ROOT = Path(__file__).resolve().parents[2]
 FIXTURE_SOURCES = [
     "tests/http/httpd_fixture.c",
@@ -122,3 +124,22 @@ def fixture_server(fixture_binary, tmp_path):
     yield start
     for server in servers:
         server.end()
+
+
+@pytest.fixture
+def start_daemon(tmp_path):
+    """start_daemon({NAME: DIR}, OPTION, ...) -> Daemon. What a failing test left running is ended."""
+    started = []
+
+    def start(models, *options, ready=True, **more):
+        d = Daemon(models, tmp_path / f"daemon{len(started)}.log", *options, ready=False, **more)
+        started.append(d)
+        if ready:
+            d.wait_ready()
+        return d
+
+    yield start
+    for d in started:
+        if d.process.poll() is None:
+            d.process.kill()
+            d.process.wait()
