@@ -335,7 +335,7 @@ static int check_container(struct torch *t, struct pcv_err *e)
 
     if (r < 0)
         return r;
-    if (text[0] && (text[strspn(text, "0123456789")] || atol(text) > MAX_VERSION))
+    if (text[0] && (text[strspn(text, "0123456789")] || strtol(text, NULL, 10) > MAX_VERSION))
         return pcv_fail(e, PCV_EUNSUPPORTED, "version is not one of 1 to %d", MAX_VERSION);
     if ((r = small_entry(t, "byteorder", text, sizeof(text), e)) < 0)
         return r;
