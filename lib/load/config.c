@@ -41,7 +41,7 @@ static int read_file(const char *path, char **ret, size_t *len, struct pcv_err *
 int pcv_config_open(struct pcv_config **ret, const char *dir, const char *file, struct pcv_err *e)
 {
     struct pcv_config *c = calloc(1, sizeof(*c));
-    json_error_t je;
+    json_error_t je = {0};
     char *text = NULL;
     size_t len = 0;
     int r;
@@ -55,7 +55,9 @@ int pcv_config_open(struct pcv_config **ret, const char *dir, const char *file, 
         goto out;
     c->root = json_loadb(text, len, JSON_REJECT_DUPLICATES, &je);
     if (!c->root) {
-        r = pcv_fail(e, PCV_EFORMAT, "line %d column %d: %s", je.line, je.column, je.text);
+        r = je.text[0]
+                ? pcv_fail(e, PCV_EFORMAT, "line %d column %d: %s", je.line, je.column, je.text)
+                : pcv_fail(e, PCV_ENOMEM, "no memory for the file");
         goto out;
     }
     if (!json_is_object(c->root)) {
@@ -151,8 +153,9 @@ int pcv_config_ints_or(const struct pcv_config *c, const char *key, int n, int l
             return at(c, key,
                       pcv_fail(e, PCV_ERANGE, "element %d is no whole number in %d..%d", i, lo, hi),
                       e);
-        ret[i] = (int)number;
     }
+    for (int i = 0; i < n; i++)
+        ret[i] = (int)json_integer_value(json_array_get(v, (size_t)i));
     return 0;
 }
 
@@ -267,13 +270,24 @@ void pcv_labels_free(char **labels, int n)
     free(labels);
 }
 
+/* "0", "1", ... below count as upstreams write them, or -1. */
+static long label_index(const char *text, int count)
+{
+    char *end;
+    const long i = strtol(text, &end, 10);
+
+    if (text[0] < '0' || text[0] > '9' || (text[0] == '0' && text[1]) || *end || i >= count)
+        return -1;
+    return i;
+}
+
 int pcv_config_labels(const struct pcv_config *c, const char *key, char ***ret, int *n,
                       struct pcv_err *e)
 {
     json_t *v = json_object_get(c->root, key), *label;
     const int count = (int)json_object_size(v);
     const char *index;
-    char **labels, *end;
+    char **labels;
 
     if (!v || json_is_null(v)) {
         *ret = NULL;
@@ -287,9 +301,9 @@ int pcv_config_labels(const struct pcv_config *c, const char *key, char ***ret, 
         return at(c, key, pcv_fail(e, PCV_ENOMEM, "no memory for %d labels", count), e);
     json_object_foreach(v, index, label)
     {
-        const long i = strtol(index, &end, 10);
+        const long i = label_index(index, count);
 
-        if (end == index || *end || i < 0 || i >= count || labels[i] || !json_is_string(label)) {
+        if (i < 0 || labels[i] || !json_is_string(label)) {
             pcv_labels_free(labels, count);
             return at(c, key,
                       pcv_fail(e, PCV_EFORMAT, "\"%.40s\": %d labels want indexes 0..%d, each once",
