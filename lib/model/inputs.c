@@ -322,6 +322,8 @@ static int grid_row(struct pcv_input *in, const struct pcv_adapter *a, const str
                             (long long)axis[i], i, PCV_MAX_PIXELS);
         size[i] = (int)axis[i];
     }
+    for (int i = 0; i < a->grid.axes; i++) /* a mask is for tokens */
+        axis[i] /= a->grid.patch[i];
     r = mask_of(a, mask, axis, a->grid.axes, row, &keep, e);
     if (r < 0)
         return r;

@@ -23,6 +23,10 @@ static const char *const cases[] = {
     "lucidrains-perceiver-video",
     "lucidrains-perceiver-blocks",
     "lucidrains-perceiver-io-blocks",
+    "points-coordinates",
+    "audio-patches",
+    "spectrogram",
+    "spectrogram-patches",
 };
 
 struct golden {
