@@ -164,15 +164,35 @@ static int to_planes(float **ret, const struct pcv_image *im, const struct pcv_i
     return 0;
 }
 
+/* Pillow's convert("L"), in all three channels. */
+static int grey(struct pcv_image *ret, const struct pcv_image *in, struct pcv_err *e)
+{
+    const size_t n = (size_t)in->width * (size_t)in->height;
+    int r = pcv_image_alloc(ret, (uint64_t)in->width, (uint64_t)in->height, "grey", e);
+
+    for (size_t i = 0; i < n && r == 0; i++) {
+        const uint8_t *rgb = in->rgb + 3 * i;
+        const uint32_t l = 19595u * rgb[0] + 38470u * rgb[1] + 7471u * rgb[2] + 0x8000u;
+
+        memset(ret->rgb + 3 * i, (int)(l >> 16), 3);
+    }
+    return r;
+}
+
 int pcv_image_to_chw(const struct pcv_image *in, const struct pcv_image_prep *p, float **chw,
                      int *width, int *height, struct pcv_err *e)
 {
-    struct pcv_image cropped = {0}, resized = {0};
+    struct pcv_image single = {0}, cropped = {0}, resized = {0};
     const struct pcv_image *im = in;
     int r = 0;
 
     if (in->width < 1 || in->height < 1)
         return pcv_fail(e, PCV_ERANGE, "a picture of %d x %d pixels", in->width, in->height);
+    if (p->single_channel) {
+        if ((r = grey(&single, im, e)) < 0)
+            goto out;
+        im = &single;
+    }
     if (p->do_center_crop) {
         if ((r = crop(&cropped, im, p, e)) < 0)
             goto out;
@@ -188,6 +208,7 @@ int pcv_image_to_chw(const struct pcv_image *in, const struct pcv_image_prep *p,
     *width = im->width;
     *height = im->height;
 out:
+    pcv_image_free(&single);
     pcv_image_free(&cropped);
     pcv_image_free(&resized);
     return r;

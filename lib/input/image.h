@@ -1,6 +1,7 @@
 /* image.h - from a picture's bytes to the numbers a model was trained on.
  *
- * The steps and their order are the upstream's image processor's: centre crop, bicubic resize as
+ * The steps and their order are the upstream's image processor's: grey if the model takes one
+ * channel (krasserm/perceiver-io), centre crop, bicubic resize as
  * Pillow does it (a = -0.5, antialiased, 8-bit rounding after each pass), rescale, normalise.
  * Any thread.
  *
@@ -29,6 +30,7 @@ struct pcv_image {
 /* What preprocessor_config.json says. */
 struct pcv_image_prep {
     bool do_center_crop, do_resize, do_rescale, do_normalize;
+    bool single_channel;         /* made grey first: three equal channels, the model takes one */
     int crop_height, crop_width; /* "crop_size": crop side = int(size / crop_size * shorter side) */
     int height, width;           /* "size": after resize */
     int resample;                /* PIL: 0 nearest, 2 bilinear, 3 bicubic */

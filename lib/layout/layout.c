@@ -12,11 +12,14 @@ int pcv_layout_read(struct pcv_blueprint *bp, const char *dir, struct pcv_weight
         return r;
     if (pcv_layout_is_hf(c)) {
         r = pcv_layout_hf(bp, c, dir, w, e);
+    } else if (pcv_layout_is_krasserm(c)) {
+        r = pcv_layout_krasserm(bp, c, dir, w, e);
     } else if (pcv_layout_is_lucidrains(c)) {
         r = pcv_layout_lucidrains(bp, c, dir, w, e);
     } else {
         r = pcv_fail(e, PCV_EUNSUPPORTED,
-                     "neither model_type \"perceiver\" nor class \"Perceiver\", \"PerceiverIO\" or "
+                     "neither model_type \"perceiver\" or \"perceiver-io-...\" nor class "
+                     "\"Perceiver\", \"PerceiverIO\" or "
                      "\"PerceiverLM\"");
         pcv_err_at(e, "%s/config.json", dir);
     }

@@ -25,4 +25,9 @@ bool pcv_layout_is_lucidrains(const struct pcv_config *c);
 PCV_CHECK int pcv_layout_lucidrains(struct pcv_blueprint *bp, const struct pcv_config *c,
                                     const char *dir, struct pcv_weights *w, struct pcv_err *e);
 
+/* krasserm/perceiver-io: image and text classifiers, masked LM, optical flow (krasserm.c). */
+bool pcv_layout_is_krasserm(const struct pcv_config *c);
+PCV_CHECK int pcv_layout_krasserm(struct pcv_blueprint *bp, const struct pcv_config *c,
+                                  const char *dir, struct pcv_weights *w, struct pcv_err *e);
+
 #endif

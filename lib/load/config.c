@@ -301,16 +301,20 @@ int pcv_config_labels(const struct pcv_config *c, const char *key, char ***ret, 
         return at(c, key, pcv_fail(e, PCV_ENOMEM, "no memory for %d labels", count), e);
     json_object_foreach(v, index, label)
     {
+        const bool number = json_is_integer(label); /* {"0": 0}: digits that are their own names */
         const long i = label_index(index, count);
 
-        if (i < 0 || labels[i] || !json_is_string(label)) {
+        if (i < 0 || labels[i] || !(number || json_is_string(label))) {
             pcv_labels_free(labels, count);
             return at(c, key,
                       pcv_fail(e, PCV_EFORMAT, "\"%.40s\": %d labels want indexes 0..%d, each once",
                                index, count, count - 1),
                       e);
         }
-        labels[i] = strdup(json_string_value(label));
+        if (!number)
+            labels[i] = strdup(json_string_value(label));
+        else if (asprintf(&labels[i], "%lld", (long long)json_integer_value(label)) < 0)
+            labels[i] = NULL;
     }
     for (int i = 0; i < count; i++)
         if (!labels[i]) {

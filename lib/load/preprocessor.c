@@ -84,7 +84,7 @@ static int read_factor(double *ret, const json_t *j, struct pcv_err *e)
     return 0;
 }
 
-/* Three numbers; above 0 when they are divided by. */
+/* Three numbers, or one for all channels; above 0 when they are divided by. */
 static int read_channels(float ret[3], const json_t *j, const char *key, bool positive,
                          struct pcv_err *e)
 {
@@ -94,10 +94,10 @@ static int read_channels(float ret[3], const json_t *j, const char *key, bool po
     if (!v)
         return 0;
     for (size_t i = 0; i < 3; i++) {
-        const json_t *n = json_array_get(v, i);
+        const json_t *n = json_is_number(v) ? v : json_array_get(v, i);
 
         x[i] = (float)json_number_value(n);
-        if (json_array_size(v) != 3 || !json_is_number(n) || !isfinite(x[i]) ||
+        if ((n != v && json_array_size(v) != 3) || !json_is_number(n) || !isfinite(x[i]) ||
             (positive && x[i] <= 0))
             return must_be(e, key,
                            positive ? "three finite numbers above 0" : "three finite numbers");
@@ -157,6 +157,7 @@ static int read_keys(struct pcv_image_prep *p, const json_t *j, struct pcv_err *
         (r = read_bool(&p->do_resize, j, "do_resize", e)) < 0 ||
         (r = read_bool(&p->do_rescale, j, "do_rescale", e)) < 0 ||
         (r = read_bool(&p->do_normalize, j, "do_normalize", e)) < 0 ||
+        (r = read_bool(&p->single_channel, j, "single_channel", e)) < 0 ||
         (r = read_size(&p->crop_height, &p->crop_width, j, "crop_size", e)) < 0 ||
         (r = read_size(&p->height, &p->width, j, "size", e)) < 0 ||
         (r = read_resample(&p->resample, j, e)) < 0 ||

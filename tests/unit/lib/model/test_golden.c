@@ -27,6 +27,12 @@ static const char *const cases[] = {
     "audio-patches",
     "spectrogram",
     "spectrogram-patches",
+    "krasserm-image-classifier",
+    "krasserm-image-classifier-shared",
+    "krasserm-text-classifier",
+    "krasserm-masked-lm",
+    "krasserm-masked-lm-untied",
+    "krasserm-optical-flow",
 };
 
 struct golden {
