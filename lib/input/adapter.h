@@ -37,6 +37,9 @@ struct pcv_conv_stem {
     bool same; /* padding: TensorFlow's SAME (2 before, 3 after; pool 0, 1), or 3/3 and none */
 };
 
+/* Tokens along an axis of n pixels. */
+int pcv_conv_stem_size(const struct pcv_conv_stem *s, int n);
+
 /* Numbers on a grid of 1 to 3 axes: content, then position channels, then padding. */
 struct pcv_grid_adapter {
     int axes;

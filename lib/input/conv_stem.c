@@ -22,6 +22,19 @@ static int same_before(int n, int kernel)
     return need > 0 ? need / 2 : 0;
 }
 
+/* Pixels of the convolution's result. */
+static int conv_size(const struct pcv_conv_stem *s, int n)
+{
+    return s->same ? (n + 1) / STRIDE : (n - 1) / STRIDE + 1;
+}
+
+int pcv_conv_stem_size(const struct pcv_conv_stem *s, int n)
+{
+    const int c = conv_size(s, n);
+
+    return s->same ? (c + 1) / STRIDE : (c - POOL) / STRIDE + 1;
+}
+
 /* One output row of patches: columns [3 x 7 x 7, width]. */
 static void columns(const float *chw, int height, int width, int y0, int left, int out_w,
                     float *cols)
@@ -81,13 +94,12 @@ int pcv_conv_stem_run(struct pcv_input *in, const struct pcv_conv_stem *s, const
                       int height, int width, float **planes, int *h, int *w, struct pcv_err *e)
 {
     const bool same = s->same;
-    const int ch = same ? (height + 1) / STRIDE : (height - 1) / STRIDE + 1;
-    const int cw = same ? (width + 1) / STRIDE : (width - 1) / STRIDE + 1;
+    const int ch = conv_size(s, height), cw = conv_size(s, width);
     const int top = same ? same_before(height, K) : 3, left = same ? same_before(width, K) : 3;
     float *cols, *conv, *out;
 
-    *h = same ? (ch + 1) / STRIDE : (ch - POOL) / STRIDE + 1;
-    *w = same ? (cw + 1) / STRIDE : (cw - POOL) / STRIDE + 1;
+    *h = pcv_conv_stem_size(s, height);
+    *w = pcv_conv_stem_size(s, width);
     if (ch < POOL || cw < POOL)
         return pcv_fail(e, PCV_ESHAPE, "%d x %d pixels are too few for the convolution", height,
                         width);

@@ -6,10 +6,26 @@
  * - Fourier bands, resolutions and many widths are in the classes, not in the file: see hf_inputs.c
  *   and hf_tasks.c. */
 #include "lib/base/mem.h"
+#include "lib/layout/deepmind.h"
 #include "lib/layout/hf_internal.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+
+int pcv_hf_bind(struct hf_binder *b, const float **ret, const int64_t *shape, int ndim,
+                const char *name_format, ...)
+{
+    char name[256];
+    va_list ap;
+
+    va_start(ap, name_format);
+    vsnprintf(name, sizeof(name), name_format, ap);
+    va_end(ap);
+    if (b->deepmind)
+        return pcv_deepmind_bind(b->w, ret, shape, ndim, b->bp->architecture, name, b->e);
+    return pcv_weights_bind(b->w, ret, shape, ndim, b->e, "%s", name);
+}
 
 float *pcv_hf_own(struct hf_binder *b, size_t count)
 {
@@ -27,19 +43,16 @@ float *pcv_hf_own(struct hf_binder *b, size_t count)
 
 int pcv_hf_affine(struct hf_binder *b, struct pcv_affine *a, int out, int in, const char *name)
 {
-    int r = pcv_weights_bind(b->w, &a->w, HF_SHAPE(out, in), b->e, "%s%s.weight", b->prefix, name);
+    int r = pcv_hf_bind(b, &a->w, HF_SHAPE(out, in), "%s%s.weight", b->prefix, name);
 
-    return r < 0 ? r
-                 : pcv_weights_bind(b->w, &a->b, HF_SHAPE(out), b->e, "%s%s.bias", b->prefix, name);
+    return r < 0 ? r : pcv_hf_bind(b, &a->b, HF_SHAPE(out), "%s%s.bias", b->prefix, name);
 }
 
 int pcv_hf_norm(struct hf_binder *b, struct pcv_norm *n, int dim, const char *name)
 {
-    int r = pcv_weights_bind(b->w, &n->gamma, HF_SHAPE(dim), b->e, "%s%s.weight", b->prefix, name);
+    int r = pcv_hf_bind(b, &n->gamma, HF_SHAPE(dim), "%s%s.weight", b->prefix, name);
 
-    return r < 0 ? r
-                 : pcv_weights_bind(b->w, &n->beta, HF_SHAPE(dim), b->e, "%s%s.bias", b->prefix,
-                                    name);
+    return r < 0 ? r : pcv_hf_bind(b, &n->beta, HF_SHAPE(dim), "%s%s.bias", b->prefix, name);
 }
 
 /* One linear map or norm of a layer: "layer.part". */
@@ -220,8 +233,8 @@ static int bind_encoder(struct hf_binder *b)
         pcv_err_at(b->e, "config.json: v_channels");
         return PCV_ESHAPE;
     }
-    r = pcv_weights_bind(b->w, &bp->latents, HF_SHAPE(bp->num_latents, d), b->e,
-                         "%sembeddings.latents", b->prefix);
+    r = pcv_hf_bind(b, &bp->latents, HF_SHAPE(bp->num_latents, d), "%sembeddings.latents",
+                    b->prefix);
     bp->ncross = 1;
     bp->cross[0].d = cross_dims(n, d, bp->input[0].channels);
     if (r == 0)
@@ -305,10 +318,15 @@ int pcv_layout_hf(struct pcv_blueprint *bp, const struct pcv_config *c, const ch
         i++;
     if (i == count)
         return unknown_class(name, e);
-    bp->upstream = "huggingface/transformers";
+    b.deepmind = pcv_weights_kind(w) == PCV_WEIGHTS_HAIKU;
+    bp->upstream = b.deepmind ? "deepmind-research/perceiver" : "huggingface/transformers";
     snprintf(bp->architecture, sizeof(bp->architecture), "%s", name);
     b.prefix = classes[i].prefix;
     r = read_numbers(&n, bp, c, e);
+    if (b.deepmind) {
+        n.activation = PCV_GELU_TANH; /* jax.nn.gelu's default, whatever the configuration says */
+        pcv_deepmind_ignore(w);
+    }
     if (r == 0)
         r = classes[i].input(&b);
     if (r == 0)

@@ -7,6 +7,7 @@
  * - Video patches: space_to_depth in the order (dt, dh, dw, channel), 4 x 4 pixels.
  * - Each modality's padding vector comes after its features; the label is replaced by its mask
  * token whole. */
+#include "lib/input/input.h"
 #include "lib/kernel/gemm.h"
 #include "lib/layout/hf_internal.h"
 
@@ -56,11 +57,11 @@ int pcv_hf_text(struct hf_binder *b)
     a->text.vocab = n->vocab;
     a->text.max_positions = n->positions;
     b->bp->padded_tokens = n->positions;
-    r = pcv_weights_bind(b->w, &a->text.bytes, HF_SHAPE(n->vocab, n->d_model), b->e,
-                         "perceiver.input_preprocessor.embeddings.weight");
+    r = pcv_hf_bind(b, &a->text.bytes, HF_SHAPE(n->vocab, n->d_model),
+                    "perceiver.input_preprocessor.embeddings.weight");
     if (r == 0)
-        r = pcv_weights_bind(b->w, &a->text.positions, HF_SHAPE(n->positions, n->d_model), b->e,
-                             "perceiver.input_preprocessor.position_embeddings.weight");
+        r = pcv_hf_bind(b, &a->text.positions, HF_SHAPE(n->positions, n->d_model),
+                        "perceiver.input_preprocessor.position_embeddings.weight");
     return r;
 }
 
@@ -117,8 +118,8 @@ static int project_positions(struct hf_binder *b, struct pcv_grid_adapter *g)
     float *out;
     int r;
 
-    r = pcv_weights_bind(b->w, &table, HF_SHAPE(rows, N), b->e,
-                         "perceiver.input_preprocessor.position_embeddings.position_embeddings");
+    r = pcv_hf_bind(b, &table, HF_SHAPE(rows, N),
+                    "perceiver.input_preprocessor.position_embeddings.position_embeddings");
     if (r == 0)
         r = pcv_hf_affine(b, &p, N, N, "input_preprocessor.positions_projection");
     if (r != 0)
@@ -153,11 +154,11 @@ int pcv_hf_image_learned(struct hf_binder *b)
     a->tensor.shape[2] = a->tensor.shape[3] = size;
     g->content = g->position_channels = LEARNED_CHANNELS;
     a->channels = g->content + g->position_channels;
-    r = pcv_weights_bind(b->w, &g->lift, HF_SHAPE(LEARNED_CHANNELS, 3, 1, 1), b->e,
-                         "perceiver.input_preprocessor.convnet_1x1.weight");
+    r = pcv_hf_bind(b, &g->lift, HF_SHAPE(LEARNED_CHANNELS, 3, 1, 1),
+                    "perceiver.input_preprocessor.convnet_1x1.weight");
     if (r == 0)
-        r = pcv_weights_bind(b->w, &g->lift_bias, HF_SHAPE(LEARNED_CHANNELS), b->e,
-                             "perceiver.input_preprocessor.convnet_1x1.bias");
+        r = pcv_hf_bind(b, &g->lift_bias, HF_SHAPE(LEARNED_CHANNELS),
+                        "perceiver.input_preprocessor.convnet_1x1.bias");
     return r < 0 ? r : project_positions(b, g);
 }
 
@@ -168,12 +169,12 @@ static int fold_conv(struct hf_binder *b, struct pcv_conv_stem *s)
     static const char *const names[] = {"weight", "bias", "running_mean", "running_var"};
     const float *conv, *bn[4];
     float *weight, *bias;
-    int r = pcv_weights_bind(b->w, &conv, HF_SHAPE(OUT, 3, 7, 7), b->e,
-                             "perceiver.input_preprocessor.convnet.conv.weight");
+    int r = pcv_hf_bind(b, &conv, HF_SHAPE(OUT, 3, 7, 7),
+                        "perceiver.input_preprocessor.convnet.conv.weight");
 
     for (int i = 0; i < 4 && r == 0; i++)
-        r = pcv_weights_bind(b->w, &bn[i], HF_SHAPE(OUT), b->e,
-                             "perceiver.input_preprocessor.convnet.batchnorm.%s", names[i]);
+        r = pcv_hf_bind(b, &bn[i], HF_SHAPE(OUT),
+                        "perceiver.input_preprocessor.convnet.batchnorm.%s", names[i]);
     pcv_weights_ignore(b->w, "perceiver.input_preprocessor.convnet.batchnorm.num_batches_tracked");
     if (r != 0)
         return r;
@@ -188,7 +189,7 @@ static int fold_conv(struct hf_binder *b, struct pcv_conv_stem *s)
             weight[c * IN + i] = conv[c * IN + i] * scale;
         bias[c] = bn[1][c] - bn[2][c] * scale;
     }
-    *s = (struct pcv_conv_stem){.weight = weight, .bias = bias, .out = OUT};
+    *s = (struct pcv_conv_stem){.weight = weight, .bias = bias, .out = OUT, .same = b->deepmind};
     return 0;
 }
 
@@ -205,8 +206,8 @@ int pcv_hf_image_conv(struct hf_binder *b)
     g->raw = g->content = CONV_CHANNELS;
     fourier(g, 64);
     g->max_resolution[0] = g->max_resolution[1] = 56;
-    g->size[0] = ((g->prep.height - 1) / 2 + 1 - 3) / 2 + 1;
-    g->size[1] = ((g->prep.width - 1) / 2 + 1 - 3) / 2 + 1;
+    g->size[0] = pcv_conv_stem_size(&g->stem, g->prep.height);
+    g->size[1] = pcv_conv_stem_size(&g->stem, g->prep.width);
     a->channels = g->content + g->position_channels;
     return 0;
 }
@@ -302,14 +303,14 @@ static int video(struct hf_binder *b)
 static int pad(struct hf_binder *b, struct pcv_adapter *a, int own, int channels)
 {
     const float *mask = NULL;
-    int r = pcv_weights_bind(b->w, &a->grid.pad, HF_SHAPE(1, channels - own), b->e,
-                             "perceiver.input_preprocessor.padding.%s", a->name);
+    int r = pcv_hf_bind(b, &a->grid.pad, HF_SHAPE(1, channels - own),
+                        "perceiver.input_preprocessor.padding.%s", a->name);
 
     a->grid.npad = channels - own;
     a->channels = channels;
     if (r == 0)
-        r = pcv_weights_bind(b->w, &mask, HF_SHAPE(1, channels), b->e,
-                             "perceiver.input_preprocessor.mask.%s", a->name);
+        r = pcv_hf_bind(b, &mask, HF_SHAPE(1, channels), "perceiver.input_preprocessor.mask.%s",
+                        a->name);
     if (a->kind == PCV_INPUT_LABEL)
         a->token = mask;
     return r;

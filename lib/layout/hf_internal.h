@@ -19,6 +19,7 @@ struct hf_binder {
     const struct pcv_config *c;
     const struct hf_numbers *n;
     const char *dir;
+    bool deepmind;      /* DeepMind's checkpoint, and its differences */
     const char *prefix; /* of all tensors: "perceiver.", or "" for the bare model */
     struct pcv_err *e;
 };
@@ -26,6 +27,10 @@ struct hf_binder {
 enum { HF_MAX_CHANNELS = 1 << 16, HF_MAX_ROWS = 1 << 20 };
 
 #define HF_SHAPE(...) (const int64_t[]){__VA_ARGS__}, (int)(sizeof((int64_t[]){__VA_ARGS__}) / 8)
+
+/* A tensor by Hugging Face's name, from its own files or renamed to DeepMind's. */
+PCV_CHECK int pcv_hf_bind(struct hf_binder *b, const float **ret, const int64_t *shape, int ndim,
+                          const char *name_format, ...) PCV_PRINTF(5, 6);
 
 /* Memory that the blueprint frees. NULL after pcv_fail. */
 float *pcv_hf_own(struct hf_binder *b, size_t count);

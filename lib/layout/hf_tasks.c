@@ -60,13 +60,13 @@ int pcv_hf_task_fill_mask(struct hf_binder *b)
     t->layer.d.qk = 8 * 32;
     t->layer.d.v = n->d_model;
     b->bp->padded_rows = n->positions;
-    r = pcv_weights_bind(b->w, &t->query, HF_SHAPE(n->positions, n->d_model), b->e,
-                         "perceiver.decoder.output_position_encodings.position_embeddings");
+    r = pcv_hf_bind(b, &t->query, HF_SHAPE(n->positions, n->d_model),
+                    "perceiver.decoder.output_position_encodings.position_embeddings");
     if (r == 0)
         r = pcv_hf_layer(b, &t->layer, "decoder.decoding_cross_attention");
     t->head.w = b->bp->input[0].text.bytes;
     if (r == 0)
-        r = pcv_weights_bind(b->w, &t->head.b, HF_SHAPE(n->vocab), b->e, "embedding_decoder.bias");
+        r = pcv_hf_bind(b, &t->head.b, HF_SHAPE(n->vocab), "embedding_decoder.bias");
     return r;
 }
 
@@ -91,9 +91,10 @@ int pcv_hf_task_classify(struct hf_binder *b)
     t->rows = 1;
     t->output = logits(t->width, 0);
     t->layer.d = decoder_dims(d, d);
-    t->layer.d.residual = true;
-    r = pcv_weights_bind(b->w, &t->query, HF_SHAPE(1, d), b->e,
-                         "perceiver.decoder.decoder.output_position_encodings.position_embeddings");
+    /* DeepMind's classifier on learned positions has no query residual; Hugging Face's port has. */
+    t->layer.d.residual = !(b->deepmind && b->bp->input[0].grid.position == PCV_POSITION_LEARNED);
+    r = pcv_hf_bind(b, &t->query, HF_SHAPE(1, d),
+                    "perceiver.decoder.decoder.output_position_encodings.position_embeddings");
     if (r == 0)
         r = pcv_hf_layer(b, &t->layer, "decoder.decoder.decoding_cross_attention");
     return r < 0 ? r : pcv_hf_affine(b, &t->head, t->width, d, "decoder.decoder.final_layer");
@@ -157,8 +158,8 @@ static int query_pad(struct hf_binder *b, struct pcv_segment *s, const char *nam
                             .nranges = 1,
                             .range = {{own, channels - own}},
                             .constant = -1};
-    return pcv_weights_bind(b->w, &g->value, HF_SHAPE(1, channels - own), b->e,
-                            "perceiver.decoder.padding.%s", name);
+    return pcv_hf_bind(b, &g->value, HF_SHAPE(1, channels - own), "perceiver.decoder.padding.%s",
+                       name);
 }
 
 static int query_stats(struct hf_binder *b, struct pcv_segment *s, int channels)
@@ -225,9 +226,9 @@ static int label_query(struct hf_binder *b, struct pcv_task *t, int channels)
 {
     struct pcv_segment *s = &t->queries.segment[0];
     const float *query;
-    int r = pcv_weights_bind(b->w, &query, HF_SHAPE(1, LABEL_QUERY), b->e,
-                             "perceiver.decoder.modalities.label.decoder."
-                             "output_position_encodings.position_embeddings");
+    int r = pcv_hf_bind(b, &query, HF_SHAPE(1, LABEL_QUERY),
+                        "perceiver.decoder.modalities.label.decoder."
+                        "output_position_encodings.position_embeddings");
 
     if (r < 0)
         return r;

@@ -1,16 +1,33 @@
 #include "lib/layout/layout.h"
 
 #include "lib/base/mem.h"
+#include "lib/layout/deepmind.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <unistd.h>
+
+/* config.json; a checkpoint of DeepMind's may go without. */
+static int open_config(struct pcv_config **ret, const char *dir, const struct pcv_weights *w,
+                       struct pcv_err *e)
+{
+    char path[4096];
+
+    snprintf(path, sizeof(path), "%s/config.json", dir);
+    if (pcv_weights_kind(w) == PCV_WEIGHTS_HAIKU && access(path, F_OK) < 0 && errno == ENOENT)
+        return pcv_deepmind_config(ret, w, dir, e);
+    return pcv_config_open(ret, dir, "config.json", e);
+}
 
 int pcv_layout_read(struct pcv_blueprint *bp, const char *dir, struct pcv_weights *w,
                     struct pcv_err *e)
 {
     struct pcv_config *c;
-    int r = pcv_config_open(&c, dir, "config.json", e);
+    int r = open_config(&c, dir, w, e);
 
     if (r < 0)
         return r;
-    if (pcv_layout_is_hf(c)) {
+    if (pcv_layout_is_hf(c) || pcv_weights_kind(w) == PCV_WEIGHTS_HAIKU) {
         r = pcv_layout_hf(bp, c, dir, w, e);
     } else if (pcv_layout_is_krasserm(c)) {
         r = pcv_layout_krasserm(bp, c, dir, w, e);

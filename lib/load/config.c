@@ -74,6 +74,19 @@ out:
     return r;
 }
 
+int pcv_config_parse(struct pcv_config **ret, const char *text, const char *dir, struct pcv_err *e)
+{
+    struct pcv_config *c = calloc(1, sizeof(*c));
+    json_error_t je;
+
+    if (!c || !(c->path = strdup(dir)) || !(c->root = json_loads(text, 0, &je))) {
+        pcv_config_close(c);
+        return pcv_fail(e, PCV_ENOMEM, "no memory for a configuration");
+    }
+    *ret = c;
+    return 0;
+}
+
 void pcv_config_close(struct pcv_config *c)
 {
     if (!c)

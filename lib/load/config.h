@@ -13,6 +13,10 @@ struct pcv_config;
 /* own: pcv_config_close. The file must be a JSON object without duplicate keys, at most 16 MB. */
 PCV_CHECK int pcv_config_open(struct pcv_config **ret, const char *dir, const char *file,
                               struct pcv_err *e);
+
+/* The same from text of our own; dir stands in errors. */
+PCV_CHECK int pcv_config_parse(struct pcv_config **ret, const char *text, const char *dir,
+                               struct pcv_err *e);
 void pcv_config_close(struct pcv_config *c); /* NULL is fine */
 
 bool pcv_config_has(const struct pcv_config *c, const char *key);
