@@ -56,6 +56,7 @@ struct pcv_task {
     int rows;                  /* output queries; caller-given: the most */
     struct pcv_affine head;    /* [width, q_dim]; w NULL: none, width = q_dim */
     int width;
+    int between;   /* channels between the upstream's two linear maps that head joins; 0: one map */
     char **labels; /* [width] own, or NULL */
 };
 

@@ -178,6 +178,7 @@ static int fold_conv(struct hf_binder *b, struct pcv_conv_stem *s)
     pcv_weights_ignore(b->w, "perceiver.input_preprocessor.convnet.batchnorm.num_batches_tracked");
     if (r != 0)
         return r;
+    pcv_weights_not_trained(b->w, 2 * (uint64_t)OUT); /* running mean and variance */
     weight = pcv_hf_own(b, (size_t)OUT * IN);
     bias = pcv_hf_own(b, OUT);
     if (!weight || !bias)

@@ -320,6 +320,7 @@ int pcv_hf_task_autoencode(struct hf_binder *b)
     for (int i = 0; i < 3 && r == 0; i++) {
         task[i]->layer = layer;
         task[i]->source = PCV_QUERY_GRID;
+        task[i]->between = OUTPUT_CHANNELS;
         r = join_heads(b, task[i], &final, names[i], channels);
     }
     describe_autoencode(task[0], task[1], task[2]);

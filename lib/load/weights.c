@@ -336,6 +336,11 @@ int pcv_weights_done(const struct pcv_weights *w, struct pcv_err *e)
     return 0;
 }
 
+void pcv_weights_not_trained(struct pcv_weights *w, uint64_t n)
+{
+    w->parameters -= n;
+}
+
 uint64_t pcv_weights_parameters(const struct pcv_weights *w)
 {
     return w->parameters;

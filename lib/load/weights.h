@@ -68,7 +68,10 @@ void pcv_weights_ignore(struct pcv_weights *w, const char *name);
 /* PCV_EUNKNOWN when a tensor has not been bound, naming the first. */
 PCV_CHECK int pcv_weights_done(const struct pcv_weights *w, struct pcv_err *e);
 
-/* Numbers bound so far; bytes used in the mapping; bytes of memory of ours. */
+/* n of the numbers bound so far are statistics, not trained: they do not count as parameters. */
+void pcv_weights_not_trained(struct pcv_weights *w, uint64_t n);
+
+/* Trained numbers bound so far; bytes used in the mapping; bytes of memory of ours. */
 uint64_t pcv_weights_parameters(const struct pcv_weights *w);
 uint64_t pcv_weights_mapped(const struct pcv_weights *w);
 uint64_t pcv_weights_owned(const struct pcv_weights *w);

@@ -147,13 +147,18 @@ double pcv_decode_cost(const struct pcv_decoder *d, const struct pcv_tokens *que
     return after + n * c * wide + rows * n * wide;
 }
 
-/* What the plain algorithm does for those rows. */
-static double plain_decode_cost(const struct pcv_decoder *d, double rows)
+/* What the plain algorithm does for those rows of a task. */
+static double plain_decode_cost(const struct pcv_decoder *d, const struct pcv_task *t, double rows)
 {
+    double head = 0;
+
     if (d->kind == PCV_DECODE_LATENTS || d->kind == PCV_DECODE_POOL)
         return pcv_decode_cost(d, NULL, rows);
-    return pcv_layer_cost(&d->layer->d, rows, d->latents) +
-           (d->head.w ? rows * d->layer->d.q_dim * d->width : 0);
+    if (t->between)
+        head = (double)t->between * (d->layer->d.q_dim + d->width);
+    else if (d->head.w)
+        head = (double)d->layer->d.q_dim * d->width;
+    return pcv_layer_cost(&d->layer->d, rows, d->latents) + rows * head;
 }
 
 /* ---- the public questions
@@ -233,7 +238,8 @@ static void add_task(const struct pcv_model *m, int task, const struct pcv_token
     const struct pcv_decoder *d = &m->plan.decoder[task];
 
     done->decode += pcv_decode_cost(d, queries, rows);
-    dense->decode += plain_decode_cost(d, m->bp.padded_rows ? m->bp.padded_rows : rows);
+    dense->decode +=
+        plain_decode_cost(d, &m->bp.task[task], m->bp.padded_rows ? m->bp.padded_rows : rows);
 }
 
 static void give(const struct pcv_model *m, const struct pcv_tokens *t, struct pcv_cost *sum_done,
