@@ -263,7 +263,8 @@ struct pcv_score {
     float score; /* softmax probability */
 };
 
-/* The k largest of softmax(logits[0..n)), best first, ties by index. Returns min(k, n). */
+/* The k largest of softmax(logits[0..n)), best first, ties by index. Returns min(k, n), at least 0.
+ */
 int pcv_top_k(const float *logits, int n, int k, struct pcv_score *out);
 
 /* ---- this build

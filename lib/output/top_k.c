@@ -13,10 +13,12 @@ int pcv_top_k(const float *logits, int n, int k, struct pcv_score *out)
     int have = 0;
     double sum = 0;
 
+    if (k <= 0)
+        return 0;
     for (int i = 0; i < n; i++) {
         int at = have;
 
-        if (have == k && (k == 0 || !before(logits[i], i, &out[k - 1])))
+        if (have == k && !before(logits[i], i, &out[k - 1]))
             continue;
         if (have < k)
             have++;
