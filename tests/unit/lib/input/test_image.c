@@ -249,6 +249,29 @@ static void rescales_and_normalises(void **state)
     assert_int_equal(h, 1);
 }
 
+/* What Pillow's convert("L") gives, before anything else is done. */
+static void single_channel_is_grey_first(void **state)
+{
+    uint8_t rgb[] = {255, 0, 0, 0, 255, 0, 0, 0, 255, 12, 200, 77, 255, 255, 255, 1, 1, 1};
+    static const float want[] = {76, 150, 29, 130, 255, 1};
+    struct pcv_image im = {6, 1, rgb};
+    struct pcv_image_prep p;
+    int w = 0, h = 0;
+    float *chw = NULL;
+
+    (void)state;
+    pcv_image_prep_default(&p);
+    p.do_center_crop = p.do_resize = p.do_rescale = p.do_normalize = false;
+    p.single_channel = true;
+    assert_int_equal(pcv_image_to_chw(&im, &p, &chw, &w, &h, NULL), 0);
+    assert_int_equal(w, 6);
+    for (int i = 0; i < 18; i++)
+        assert_true(chw[i] == want[i % 6]);
+    free(chw);
+    assert_int_equal(rgb[0], 255); /* the picture itself stays */
+    assert_int_equal(rgb[1], 0);
+}
+
 static void defaults_make_the_model_s_size(void **state)
 {
     struct pcv_image im = grid(173, 97);
@@ -282,6 +305,7 @@ int main(void)
         cmocka_unit_test(crops_each_side_by_its_own_share),
         cmocka_unit_test(refuses_impossible_crops),
         cmocka_unit_test(rescales_and_normalises),
+        cmocka_unit_test(single_channel_is_grey_first),
         cmocka_unit_test(defaults_make_the_model_s_size),
     };
 

@@ -182,6 +182,14 @@ static void labels_stand_at_their_index(void **state)
     assert_string_equal(labels[1], "b");
     assert_string_equal(labels[2], "c");
     pcv_labels_free(labels, n);
+    pcv_config_close(c);
+    c = reads(
+        "{\"id2label\": {\"1\": -7, \"0\": 4000000000}}"); /* digits, as upstreams write them */
+    CHECK_OK(pcv_config_labels(c, "id2label", &labels, &n, &e), e);
+    assert_int_equal(n, 2);
+    assert_string_equal(labels[0], "4000000000");
+    assert_string_equal(labels[1], "-7");
+    pcv_labels_free(labels, n);
     CHECK_OK(pcv_config_labels(c, "absent", &labels, &n, &e), e);
     assert_null(labels);
     assert_int_equal(n, 0);
@@ -206,7 +214,8 @@ static void labels_with_gaps_are_refused(void **state)
         "{\"0\": \"a\", \"00\": \"b\"}",
         "{\"0\": \"a\", \"01\": \"b\"}",
         "{\"0\": \"a\", \"99999999999999999999\": \"b\"}",
-        "{\"0\": \"a\", \"1\": 7}",
+        "{\"0\": \"a\", \"1\": 7.5}",
+        "{\"0\": \"a\", \"1\": true}",
         "{\"0\": \"a\", \"1\": null}",
     };
 

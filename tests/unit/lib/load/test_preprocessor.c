@@ -97,6 +97,22 @@ static void reads_every_key(void **state)
     assert_true(p.std[0] == 1 && p.std[1] == 2 && p.std[2] == 0.5f);
 }
 
+/* As krasserm/perceiver-io writes them for MNIST. */
+static void one_number_serves_all_channels(void **state)
+{
+    struct pcv_image_prep p =
+        reads("{\"single_channel\": true, \"image_mean\": 0.25, \"image_std\": 0.5,"
+              " \"image_processor_type\": \"PerceiverImageClassifierInputProcessor\"}");
+
+    (void)state;
+    assert_true(p.single_channel);
+    for (int c = 0; c < 3; c++)
+        assert_true(p.mean[c] == 0.25f && p.std[c] == 0.5f);
+    assert_false(reads("{}").single_channel);
+    refused("{\"single_channel\": 1}", PCV_ERANGE, "single_channel");
+    refused("{\"image_std\": 0}", PCV_ERANGE, "image_std");
+}
+
 static void keeps_what_the_file_lacks(void **state)
 {
     struct pcv_image_prep p = reads("{}"), d;
@@ -172,7 +188,7 @@ static void refuses_wrong_types_and_ranges(void **state)
         {"resample", {"1", "4", "-1", "3.0", "\"bicubic\"", "null"}},
         {"rescale_factor", {"\"1/255\"", "null", "1e300", "true"}},
         {"image_mean",
-         {"0.5", "[0.5]", "[0.5, 0.5, 0.5, 0.5]", "[0.5, 0.5, \"0.5\"]", "[0, 0, null]",
+         {"\"0.5\"", "[0.5]", "[0.5, 0.5, 0.5, 0.5]", "[0.5, 0.5, \"0.5\"]", "[0, 0, null]",
           "[0, 1e39, 0]", "{}"}},
         {"image_std",
          {"[1, 1]", "[1, 1, 0]", "[1, -1, 1]", "[1, 1, 1e39]", "[1, 1, 1e-60]", "[1, 1, 1e-39]",
@@ -228,6 +244,7 @@ int main(void)
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
         TEST(reads_every_key),
+        TEST(one_number_serves_all_channels),
         TEST(keeps_what_the_file_lacks),
         TEST(reads_the_older_form),
         TEST(reads_limits_of_ranges),
