@@ -1,6 +1,7 @@
 /* A model's tensors as f32: widened, named when something is wrong, all of them accounted for. */
 #include "lib/load/weights.h"
 
+#include "lib/load/safetensors.h"
 #include "tests/unit/tiny.h"
 
 static struct pcv_err e;
