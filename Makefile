@@ -97,7 +97,7 @@ $(B)/libperceiver.so: $(LIB_OBJ)
 # The one public header: what lib/perceiver.h includes of lib/ is written into it.
 $(B)/include/perceiver.h: lib/perceiver.h lib/base/err.h lib/base/tensor.h lib/load/safetensors.h
 	@mkdir -p $(@D)
-	awk '/^#include "lib\//{gsub(/"/,"",$$2); while((getline l < $$2) > 0) if (l !~ /^#include "lib\//) print l; next} {print}' $< > $@
+	$(Q)awk '/^#include "lib\//{gsub(/"/,"",$$2); while((getline l < $$2) > 0) if (l !~ /^#include "lib\//) print l; next} {print}' $< > $@
 
 $(B)/perceiverd: $(B)/obj/server/perceiverd.o $(SRV_OBJ) $(PROTO_OBJ) $(B)/libperceiver.a
 	$(Q)$(CC) $(LDFLAGS) $^ $(LIB_LIBS) $(SRV_LIBS) -o $@
