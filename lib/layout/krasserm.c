@@ -70,7 +70,7 @@ static int classify_task(struct kr_binder *b)
                               &width, b->e);
     if (r == 0)
         r = pcv_config_int_or(b->decoder, "num_classes", 1, KR_MAX_ROWS, 100, &classes, b->e);
-    if (r < 0)
+    if (r != 0)
         return r;
     t->width = classes;
     t->output = (struct pcv_tensor_spec){
@@ -119,7 +119,7 @@ static int fill_mask_task(struct kr_binder *b)
         r = pcv_config_int_or(b->decoder, "vocab_size", 1, KR_MAX_ROWS, 10003, &t->width, b->e);
     if (r == 0)
         r = pcv_config_int_or(b->decoder, "max_seq_len", 1, KR_MAX_ROWS, 512, &rows, b->e);
-    if (r < 0)
+    if (r != 0)
         return r;
     if (rows < a->text.max_positions) {
         pcv_fail(b->e, PCV_ESHAPE, "%d, but the encoder takes %d positions", rows,
@@ -147,7 +147,7 @@ static int flow_task(struct kr_binder *b)
 
     if (r == 0)
         r = pcv_config_number_or(b->decoder, "rescale_factor", 1e-6, 1e6, 100, &rescale, b->e);
-    if (r < 0)
+    if (r != 0)
         return r;
     if (memcmp(shape, a->grid.size, sizeof(shape)) != 0) {
         pcv_fail(b->e, PCV_ESHAPE, "%d x %d, but the encoder's is %d x %d", shape[0], shape[1],
@@ -162,7 +162,7 @@ static int flow_task(struct kr_binder *b)
     r = bind_decoder(b, t, a->channels);
     if (r == 0)
         r = pcv_kr_affine(b, &linear, UV, a->channels, "backend_model.1.output_adapter.linear");
-    if (r < 0)
+    if (r != 0)
         return r;
     w = pcv_kr_own(b, (size_t)UV * (size_t)a->channels + UV);
     if (!w)

@@ -123,7 +123,7 @@ int pcv_kr_image(struct kr_binder *b, int *qk)
 
     if (r == 0)
         r = pcv_config_int_or(b->encoder, "num_frequency_bands", 1, 4096, 32, &bands, b->e);
-    if (r < 0)
+    if (r != 0)
         return r;
     g->axes = 2;
     g->channels_last = true;
@@ -143,7 +143,7 @@ int pcv_kr_flow(struct kr_binder *b, int *qk)
     struct pcv_grid_adapter *g = &a->grid;
     int shape[2] = {368, 496}, patch, hidden, bands;
     char name[64];
-    struct pcv_affine linear;
+    struct pcv_affine linear = {0};
     int r = pcv_config_ints_or(b->encoder, "image_shape", 2, 1, PCV_MAX_AXIS, shape, b->e);
 
     if (r == 0)
@@ -152,7 +152,7 @@ int pcv_kr_flow(struct kr_binder *b, int *qk)
         r = pcv_config_int_or(b->encoder, "num_patch_hidden_channels", 1, 4096, 64, &hidden, b->e);
     if (r == 0)
         r = pcv_config_int_or(b->encoder, "num_frequency_bands", 1, 4096, 64, &bands, b->e);
-    if (r < 0)
+    if (r != 0)
         return r;
     snprintf(name, sizeof(name), "%s.linear", input_adapter);
     r = pcv_kr_affine(b, &linear, hidden, 2 * patch, name);

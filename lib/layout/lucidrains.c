@@ -155,7 +155,7 @@ static int read_encoding(struct luc_binder *b, struct pcv_grid_adapter *g)
 
     if (r == 0)
         r = pcv_config_child(&coordinates, b->c, "coordinates", b->e);
-    if (r < 0)
+    if (r != 0)
         return r;
     if (coordinates && encode) {
         r = contradicts(b, "coordinates", "fourier_encode_data, which must be false beside it");
@@ -229,7 +229,7 @@ static int grid_input(struct luc_binder *b)
         r = pcv_config_int_or(b->c, "input_channels", 1, LUC_MAX_CHANNELS, 3, &channels, b->e);
     if (r == 0)
         r = read_sizes(b, g, channels);
-    if (r < 0)
+    if (r != 0)
         return r;
     g->raw = g->content = channels;
     r = read_encoding(b, g);

@@ -58,8 +58,8 @@ PCV_CHECK int pcv_config_text_or(const struct pcv_config *c, const char *key, co
 PCV_CHECK int pcv_config_first(const struct pcv_config *c, const char *key, const char **ret,
                                struct pcv_err *e);
 
-/* {"0": "cat", "1": "dog"} or {"0": 0, "1": 1}: n labels, each index exactly once. *ret and *n are set to NULL and 0
- * when the key is absent. own: pcv_labels_free */
+/* {"0": "cat", "1": "dog"} or {"0": 0, "1": 1}: n labels, each index exactly once. *ret and *n are
+ * set to NULL and 0 when the key is absent. own: pcv_labels_free */
 PCV_CHECK int pcv_config_labels(const struct pcv_config *c, const char *key, char ***ret, int *n,
                                 struct pcv_err *e);
 void pcv_labels_free(char **labels, int n);

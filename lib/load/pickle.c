@@ -167,7 +167,7 @@ static int append_from(struct machine *m, value *v, size_t from)
 
         if (!more)
             return FAIL(m, PCV_ENOMEM, "no memory for %zu items", want);
-        if (v->count)
+        if (v->items)
             memcpy(more, v->items, v->count * sizeof(*more));
         v->items = more;
     }

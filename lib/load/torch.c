@@ -264,7 +264,7 @@ static int read_tensors(struct torch *t, const value *dict, struct pcv_err *e)
     if (!t->tensors || !t->copies || !t->names)
         return pcv_fail(e, PCV_ENOMEM, "no memory for %zu tensors", count);
     for (t->count = 0; t->count < (int)count; t->count++) {
-        const value *key = dict->items[2 * t->count];
+        const value *key = dict->items[2 * (size_t)t->count];
         struct pcv_tensor *tensor = &t->tensors[t->count];
 
         memcpy(next, key->bytes, key->size);

@@ -8,6 +8,7 @@
 
 #include "lib/base/bump.h"
 #include "lib/base/err.h"
+#include "lib/load/pickle_internal.h"
 #include "proto/wire_decode.h"
 #include "proto/wire_reader.h"
 
@@ -16,6 +17,9 @@
 #endif
 #ifndef DEFINES_pcv_err_at
 #define pcv_err_at(e, ...) (pcv_err_at(e, __VA_ARGS__), PCV_EFORMAT)
+#endif
+#ifndef DEFINES_pcv_pickle_fail_at
+#define pcv_pickle_fail_at(e, code, ...) (pcv_pickle_fail_at(e, code, __VA_ARGS__), (code))
 #endif
 #ifndef DEFINES_wire_fail
 #define wire_fail(e, code, ...) (wire_fail(e, code, __VA_ARGS__), (code))
