@@ -103,62 +103,66 @@ enum pcv_encode_mode pcv_encode_choose(const struct pcv_encoder *enc,
     return PCV_ENCODE_FACTORED;
 }
 
-static double tokens_cost(const struct pcv_decoder *d, const struct pcv_tokens *queries,
-                          double rows)
+/* What is done once for an item that asks this decoder: keys, values, and what follows from them.
+ */
+static double prepare_cost(const struct pcv_decoder *d, const struct pcv_tokens *queries)
 {
     const struct pcv_layer_dims *l = &d->layer->d;
-    const struct pcv_segment *s = &queries->segment[0];
-    const double n = d->latents, heads = l->heads;
-    double once, each;
+    const double n = d->latents, wide = (double)l->qk + l->v;
+    double macs;
 
-    if (d->written)
-        return pcv_layer_cost(l, rows, n) + (d->head.w ? rows * l->q_dim * d->width : 0);
-    once = n * l->kv_dim * ((double)l->qk + l->v) + n * l->q_dim * ((double)l->qk + l->v);
-    each = heads * n * l->q_dim + 2.0 * (l->gated ? 1.5 : 1) * l->q_dim * l->hidden;
-
-    for (int i = 0; i < s->ngroups; i++) {
-        const struct pcv_group *g = &s->group[i];
+    if (d->kind == PCV_DECODE_LATENTS || d->kind == PCV_DECODE_POOL)
+        return 0;
+    macs = n * l->kv_dim * wide;
+    if (d->kind == PCV_DECODE_LEARNED || d->written)
+        return macs;
+    for (int i = 0; i < queries->segment[0].ngroups; i++) {
+        const struct pcv_group *g = &queries->segment[0].group[i];
 
         if (g->kind == PCV_GROUP_TABLE)
-            once += heads * n * g->rows * g->n;
-        else if (g->kind == PCV_GROUP_DENSE)
-            each += heads * n * g->raw;
+            macs += l->heads * n * g->rows * g->n;
     }
-    if (d->head.w)
-        each += (double)l->q_dim * d->width;
-    return once + rows * each;
+    return macs + n * l->q_dim * wide;
 }
 
-double pcv_decode_cost(const struct pcv_decoder *d, const struct pcv_tokens *queries, double rows)
+/* A row of a factored query array. */
+static double token_cost(const struct pcv_decoder *d, const struct pcv_tokens *queries)
 {
     const struct pcv_layer_dims *l = &d->layer->d;
-    const double n = d->latents, c = l->kv_dim, wide = l->qk + l->v;
-    double after;
+    const double n = d->latents, heads = l->heads;
+    double each = heads * n * l->q_dim + (l->gated ? 3.0 : 2.0) * l->q_dim * l->hidden;
 
-    if (rows == 0 || d->kind == PCV_DECODE_LATENTS)
+    for (int i = 0; i < queries->segment[0].ngroups; i++)
+        if (queries->segment[0].group[i].kind == PCV_GROUP_DENSE)
+            each += heads * n * queries->segment[0].group[i].raw;
+    return each;
+}
+
+/* What rows cost beside that. */
+static double rows_cost(const struct pcv_decoder *d, const struct pcv_tokens *queries, double rows)
+{
+    const struct pcv_layer_dims *l = &d->layer->d;
+    const double n = d->latents, c = l->kv_dim, wide = (double)l->qk + l->v;
+    const double head = d->head.w ? rows * l->q_dim * d->width : 0;
+
+    if (d->kind == PCV_DECODE_LATENTS)
         return 0;
     if (d->kind == PCV_DECODE_POOL)
         return (double)d->d_latents * d->width;
     if (d->kind == PCV_DECODE_TOKENS)
-        return tokens_cost(d, queries, rows);
-    after = pcv_tail_cost(l, rows) + (d->head.w ? rows * l->q_dim * d->width : 0);
+        return head + (d->written ? pcv_layer_cost(l, rows, n) - n * c * wide
+                                  : rows * token_cost(d, queries));
     if (pcv_decode_absorbs(d, (int)rows))
-        return after + rows * (c * wide + 2 * l->heads * n * c);
-    return after + n * c * wide + rows * n * wide;
+        return head + pcv_tail_cost(l, rows) + rows * (c * wide + 2 * l->heads * n * c);
+    return head + pcv_tail_cost(l, rows) + rows * n * wide;
 }
 
-/* What the plain algorithm does for those rows of a task. */
-static double plain_decode_cost(const struct pcv_decoder *d, const struct pcv_task *t, double rows)
+double pcv_decode_cost(const struct pcv_decoder *d, const struct pcv_tokens *queries, double rows)
 {
-    double head = 0;
-
-    if (d->kind == PCV_DECODE_LATENTS || d->kind == PCV_DECODE_POOL)
-        return pcv_decode_cost(d, NULL, rows);
-    if (t->between)
-        head = (double)t->between * (d->layer->d.q_dim + d->width);
-    else if (d->head.w)
-        head = (double)d->layer->d.q_dim * d->width;
-    return pcv_layer_cost(&d->layer->d, rows, d->latents) + rows * head;
+    if (rows == 0)
+        return 0;
+    return rows_cost(d, queries, rows) +
+           (pcv_decode_absorbs(d, (int)rows) ? 0 : prepare_cost(d, queries));
 }
 
 /* ---- the public questions
@@ -232,40 +236,88 @@ static double encode_dense(const struct pcv_model *m, const struct pcv_tokens *t
     return macs;
 }
 
-static void add_task(const struct pcv_model *m, int task, const struct pcv_tokens *queries,
-                     double rows, struct pcv_cost *done, struct pcv_cost *dense)
-{
-    const struct pcv_decoder *d = &m->plan.decoder[task];
+/* What an item asks: its queries to one task share keys and values. */
+struct asked {
+    const struct pcv_model *m;
+    double rows[PCV_MAX_TASKS];
+    bool prepared[PCV_MAX_TASKS];
+    double done;
+};
 
-    done->decode += pcv_decode_cost(d, queries, rows);
-    dense->decode +=
-        plain_decode_cost(d, &m->bp.task[task], m->bp.padded_rows ? m->bp.padded_rows : rows);
+static void ask(struct asked *a, int task, const struct pcv_tokens *queries, double rows)
+{
+    const struct pcv_decoder *d = &a->m->plan.decoder[task];
+
+    if (rows == 0)
+        return;
+    a->rows[task] += rows;
+    a->done += rows_cost(d, queries, rows);
+    if (a->prepared[task] || pcv_decode_absorbs(d, (int)rows))
+        return;
+    a->prepared[task] = true;
+    a->done += prepare_cost(d, queries);
 }
 
-static void give(const struct pcv_model *m, const struct pcv_tokens *t, struct pcv_cost *sum_done,
-                 struct pcv_cost *sum_dense, struct pcv_cost *done, struct pcv_cost *dense)
+/* What the plain algorithm does for those rows of a task, with keys and values of its own or those
+ * of an earlier task. */
+static double plain_decode_cost(const struct pcv_model *m, int task, double rows, bool shared)
 {
-    sum_done->encode = encode_done(m, t);
-    sum_dense->encode = encode_dense(m, t);
-    sum_done->process = sum_dense->process = process_cost(&m->bp);
+    const struct pcv_decoder *d = &m->plan.decoder[task];
+    const struct pcv_layer_dims *l = &d->layer->d;
+    const int between = m->bp.task[task].between;
+    double head = 0;
+
+    if (d->kind == PCV_DECODE_LATENTS || d->kind == PCV_DECODE_POOL)
+        return rows_cost(d, NULL, rows);
+    if (between)
+        head = (double)between * (l->q_dim + d->width);
+    else if (d->head.w)
+        head = (double)l->q_dim * d->width;
+    return pcv_layer_cost(l, rows, d->latents) + rows * head -
+           (shared ? (double)d->latents * l->kv_dim * ((double)l->qk + l->v) : 0);
+}
+
+static double decode_dense(const struct asked *a)
+{
+    const struct pcv_blueprint *bp = &a->m->bp;
+    double macs = 0;
+
+    for (int i = 0; i < bp->ntasks; i++) {
+        const float *keys = bp->task[i].layer.k.w;
+        bool shared = false;
+
+        if (a->rows[i] == 0)
+            continue;
+        for (int j = 0; j < i; j++)
+            shared |= a->rows[j] > 0 && keys && bp->task[j].layer.k.w == keys;
+        macs += plain_decode_cost(a->m, i, bp->padded_rows ? bp->padded_rows : a->rows[i], shared);
+    }
+    return macs;
+}
+
+static void give(const struct asked *a, const struct pcv_tokens *t, struct pcv_cost *done,
+                 struct pcv_cost *dense)
+{
+    const double process = process_cost(&a->m->bp);
+
     if (done)
-        *done = *sum_done;
+        *done = (struct pcv_cost){encode_done(a->m, t), process, a->done};
     if (dense)
-        *dense = *sum_dense;
+        *dense = (struct pcv_cost){encode_dense(a->m, t), process, decode_dense(a)};
 }
 
 void pcv_cost_item(const struct pcv_model *m, const struct pcv_item *item, struct pcv_cost *done,
                    struct pcv_cost *dense)
 {
-    struct pcv_cost sum_done = {0}, sum_dense = {0};
+    struct asked a = {.m = m};
 
     for (int i = 0; i < item->nqueries; i++) {
         const struct pcv_query *q = &item->queries[i];
-        const int rows = q->rows ? q->nrows : pcv_query_rows_all(m, q->task, item->input);
 
-        add_task(m, q->task, pcv_queries_of(m, q->task, item->input), rows, &sum_done, &sum_dense);
+        ask(&a, q->task, pcv_queries_of(m, q->task, item->input),
+            q->rows ? q->nrows : pcv_query_rows_all(m, q->task, item->input));
     }
-    give(m, &item->input->tokens, &sum_done, &sum_dense, done, dense);
+    give(&a, &item->input->tokens, done, dense);
 }
 
 /* Queries of a caller: content only, as wide as the decoder takes them. */
@@ -282,7 +334,7 @@ static struct pcv_tokens nominal_queries(const struct pcv_task *t)
 
 void pcv_cost_nominal(const struct pcv_model *m, struct pcv_cost *done, struct pcv_cost *dense)
 {
-    struct pcv_cost sum_done = {0}, sum_dense = {0};
+    struct asked a = {.m = m};
     struct pcv_tokens t;
 
     pcv_tokens_nominal(&m->bp, &t);
@@ -291,10 +343,9 @@ void pcv_cost_nominal(const struct pcv_model *m, struct pcv_cost *done, struct p
         const struct pcv_tokens caller = nominal_queries(task);
 
         if (task->source == PCV_QUERY_CALLER) /* as many as there are tokens */
-            add_task(m, i, &caller, (double)pcv_tokens_count(&t), &sum_done, &sum_dense);
+            ask(&a, i, &caller, (double)pcv_tokens_count(&t));
         else
-            add_task(m, i, task->source == PCV_QUERY_GRID ? &task->queries : &t, task->rows,
-                     &sum_done, &sum_dense);
+            ask(&a, i, task->source == PCV_QUERY_GRID ? &task->queries : &t, task->rows);
     }
-    give(m, &t, &sum_done, &sum_dense, done, dense);
+    give(&a, &t, done, dense);
 }
