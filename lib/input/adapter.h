@@ -10,7 +10,7 @@
 #include "lib/perceiver.h"
 
 /* Largest side of a grid with several axes, and most tokens of any. */
-enum { PCV_MAX_AXIS = 8192, PCV_MAX_PIXELS = 16 << 20, PCV_MAX_AXES = 3 };
+enum { PCV_MAX_AXIS = 8192, PCV_MAX_PIXELS = 16 << 20, PCV_MAX_AXES = 5 };
 
 enum pcv_position { PCV_POSITION_NONE, PCV_POSITION_FOURIER, PCV_POSITION_LEARNED };
 
@@ -40,7 +40,7 @@ struct pcv_conv_stem {
 /* Tokens along an axis of n pixels. */
 int pcv_conv_stem_size(const struct pcv_conv_stem *s, int n);
 
-/* Numbers on a grid of 1 to 3 axes: content, then position channels, then padding. */
+/* Numbers on a grid of 1 to PCV_MAX_AXES axes: content, then position channels, then padding. */
 struct pcv_grid_adapter {
     int axes;
     int raw;                             /* content numbers of a token, as they are stored */

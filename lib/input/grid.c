@@ -266,27 +266,41 @@ static struct walk walk_of(const struct pcv_adapter *a, const int *size, bool la
     return w;
 }
 
+/* Where element `index` of the first n axes stands, counted in `count` along each, steps of `unit`.
+ */
+static int64_t offset_of(const struct walk *w, int n, const int *count, const int *unit,
+                         int64_t index)
+{
+    int64_t at = 0;
+
+    for (int i = n; i-- > 0; index /= count[i])
+        at += index % count[i] * (unit ? unit[i] : 1) * w->axis[i];
+    return at;
+}
+
 /* Space to depth: plane (offsets within a patch.., channel), token (patch along each axis..). */
 static void rearrange(const struct pcv_grid_adapter *g, const struct walk *w, const float *from,
                       const int *tokens, float *planes)
 {
-    const int n0 = tokens[0], n1 = g->axes > 1 ? tokens[1] : 1, n2 = g->axes > 2 ? tokens[2] : 1;
-    const int p0 = g->patch[0], p1 = g->axes > 1 ? g->patch[1] : 1,
-              p2 = g->axes > 2 ? g->patch[2] : 1;
+    const int last = g->axes - 1, n = tokens[last];
+    const int64_t step = g->patch[last] * w->axis[last];
+    int64_t patch = 1, rows = 1;
 
-    for (int d0 = 0; d0 < p0; d0++)
-        for (int d1 = 0; d1 < p1; d1++)
-            for (int d2 = 0; d2 < p2; d2++)
-                for (int c = 0; c < w->channels; c++)
-                    for (int i = 0; i < n0; i++)
-                        for (int j = 0; j < n1; j++) {
-                            const float *row = from + (int64_t)(i * p0 + d0) * w->axis[0] +
-                                               (int64_t)(j * p1 + d1) * w->axis[1] +
-                                               (int64_t)d2 * w->axis[2] + c * w->channel;
+    for (int i = 0; i < g->axes; i++) {
+        patch *= g->patch[i];
+        rows *= i < last ? tokens[i] : 1;
+    }
+    for (int64_t d = 0; d < patch; d++) {
+        const float *corner = from + offset_of(w, g->axes, g->patch, NULL, d);
 
-                            for (int k = 0; k < n2; k++)
-                                *planes++ = row[(int64_t)k * p2 * w->axis[2]];
-                        }
+        for (int c = 0; c < w->channels; c++, corner += w->channel)
+            for (int64_t row = 0; row < rows; row++) {
+                const float *x = corner + offset_of(w, last, tokens, g->patch, row);
+
+                for (int k = 0; k < n; k++)
+                    *planes++ = x[k * step];
+            }
+    }
 }
 
 static int from_walk(struct pcv_input *in, const struct pcv_adapter *a, const float *numbers,
@@ -294,7 +308,7 @@ static int from_walk(struct pcv_input *in, const struct pcv_adapter *a, const fl
 {
     const struct pcv_grid_adapter *g = &a->grid;
     const struct walk w = walk_of(a, size, last);
-    int tokens[PCV_MAX_AXES] = {1, 1, 1}, r = 0;
+    int tokens[PCV_MAX_AXES] = {0}, r = 0;
     int64_t n = 1, elements = w.channels;
     float *planes;
 

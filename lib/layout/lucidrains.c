@@ -180,7 +180,7 @@ static int read_encoding(struct luc_binder *b, struct pcv_grid_adapter *g)
 static int read_sizes(struct luc_binder *b, struct pcv_grid_adapter *g, int channels)
 {
     static const int usual[PCV_MAX_AXES][PCV_MAX_AXES] = {
-        {USUAL_TOKENS, 0, 0}, {224, 224, 0}, {16, 224, 224}};
+        {USUAL_TOKENS}, {224, 224}, {16, 224, 224}, {8, 16, 16, 16}, {8, 8, 8, 8, 8}};
     int64_t per_token = 1;
     int r = pcv_config_ints_or(b->c, "patch", g->axes, 1, LUC_MAX_CHANNELS, g->patch, b->e);
 

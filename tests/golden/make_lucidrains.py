@@ -41,6 +41,12 @@ def calls_video(name):
     yield {"data": cases.numbers(f"{name}/1", 2, 2, 3, 7, 2), "mask": holes(f"{name}/1m", 2, 2, 3, 7)}
 
 
+def calls_axes(name):
+    yield {"data": cases.numbers(f"{name}/0", 1, 2, 3, 2, 4, 3, 2)}
+    yield {"data": cases.numbers(f"{name}/1", 1, 3, 2, 4, 2, 3, 2),
+           "mask": holes(f"{name}/1m", 1, 3, 2, 4, 2, 3)}
+
+
 def calls_io(name):
     yield {"data": cases.numbers(f"{name}/0", 2, 15, 10), "queries": cases.numbers(f"{name}/0q", 9, 4)}
     yield {"data": cases.numbers(f"{name}/1", 1, 30, 10), "mask": holes(f"{name}/1m", 1, 30),
@@ -54,6 +60,9 @@ CASES = {
     "lucidrains-perceiver-video": ("0.8.8", "Perceiver", calls_video, {
         "num_freq_bands": 4, "depth": 2, "max_freq": 7.5, "input_channels": 2, "input_axis": 3,
         "num_classes": 5, "cross_heads": 2, "cross_dim_head": 5, "self_per_cross_attn": 2, **SMALL}),
+    "lucidrains-perceiver-axes": ("0.8.8", "Perceiver", calls_axes, {
+        "num_freq_bands": 2, "depth": 1, "max_freq": 4, "input_channels": 2, "input_axis": 5,
+        "num_classes": 3, "cross_dim_head": 8, **SMALL}),
     "lucidrains-perceiver-blocks": ("0.11.0", "Perceiver", calls_image, {
         "num_freq_bands": 3, "depth": 4, "max_freq": 9.0, "input_channels": 3, "cross_dim_head": 8,
         "weight_tie_layers": True, "final_classifier_head": False, **SMALL}),

@@ -21,6 +21,7 @@ static const char *const cases[] = {
     "lucidrains-perceiver-io",
     "lucidrains-perceiver-lm",
     "lucidrains-perceiver-video",
+    "lucidrains-perceiver-axes",
     "lucidrains-perceiver-blocks",
     "lucidrains-perceiver-io-blocks",
     "points-coordinates",
