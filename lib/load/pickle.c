@@ -1,5 +1,4 @@
-/* pickle.c - the machine: a stack, marks in it, and a memo. Values live in blocks until the pickle
- * is closed; texts and bytes are views into the data. */
+/* pickle.c - what each opcode does; the stack it does it on is in pickle_machine.c. */
 #include "lib/load/pickle.h"
 
 #include "lib/load/pickle_internal.h"
@@ -8,204 +7,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BLOCK = 1 << 16 };
-
-struct block {
-    struct block *next;
-    size_t used, size;
-    _Alignas(16) char bytes[];
-};
-
 typedef struct pcv_pickle_value value;
 
-struct pcv_pickle {
-    struct block *blocks;
-    const value *root;
-};
+/* ---- numbers and texts ----------------------------------------------------------------- */
 
-struct machine {
-    struct pcv_pickle *out;
-    const struct pcv_pickle_rules *rules;
-    const unsigned char *data;
-    size_t size, at, begin; /* begin: of the opcode being run */
-    size_t steps, values;
-    value **stack;
-    size_t depth, stack_room;
-    size_t marks[PCV_PICKLE_MAX_MARKS];
-    int nmarks;
-    value **memo;
-    size_t memo_room, memo_next;
-    struct pcv_err *e;
-};
-
-#define FAIL(m, code, ...) pcv_pickle_fail_at((m)->e, code, (m)->begin, __VA_ARGS__)
-
-/* ---- memory ------------------------------------------------------------------------------- */
-
-static void *take(struct machine *m, size_t bytes)
-{
-    struct block *b = m->out->blocks;
-    void *p;
-
-    bytes = (bytes + 15) & ~(size_t)15;
-    if (!b || b->size - b->used < bytes) {
-        const size_t size = bytes > BLOCK ? bytes : BLOCK;
-
-        b = malloc(sizeof(*b) + size);
-        if (!b)
-            return NULL;
-        *b = (struct block){.next = m->out->blocks, .size = size};
-        m->out->blocks = b;
-    }
-    p = b->bytes + b->used;
-    b->used += bytes;
-    return p;
-}
-
-static int new_value(struct machine *m, value **ret, enum pcv_pickle_kind kind)
+static int push_integer(struct pcv_pickle_machine *m, enum pcv_pickle_kind kind, int64_t n)
 {
     value *v = NULL;
-
-    if (++m->values > PCV_PICKLE_MAX_VALUES)
-        return FAIL(m, PCV_ELIMIT, "more than %d values", PCV_PICKLE_MAX_VALUES);
-    v = take(m, sizeof(*v));
-    if (!v)
-        return FAIL(m, PCV_ENOMEM, "no memory for a value");
-    *v = (value){.kind = kind, .at = m->begin};
-    *ret = v;
-    return 0;
-}
-
-/* Doubles *room of *p until n fit; n is bounded by the caller. */
-static int grow(struct machine *m, value ***p, size_t *room, size_t n)
-{
-    size_t want = *room ? *room : 64;
-    value **more;
-
-    while (want < n)
-        want *= 2;
-    if (want == *room)
-        return 0;
-    more = realloc(*p, want * sizeof(value *));
-    if (!more)
-        return FAIL(m, PCV_ENOMEM, "no memory for %zu values", want);
-    memset(more + *room, 0, (want - *room) * sizeof(value *));
-    *p = more;
-    *room = want;
-    return 0;
-}
-
-/* ---- stack -------------------------------------------------------------------------------- */
-
-static int push(struct machine *m, value *v)
-{
-    if (m->depth == PCV_PICKLE_MAX_STACK)
-        return FAIL(m, PCV_ELIMIT, "stack deeper than %d", PCV_PICKLE_MAX_STACK);
-    if (grow(m, &m->stack, &m->stack_room, m->depth + 1) < 0)
-        return PCV_ENOMEM;
-    m->stack[m->depth++] = v;
-    return 0;
-}
-
-/* The last n values above the last mark, without taking them off. */
-static int need(struct machine *m, size_t n)
-{
-    const size_t floor = m->nmarks ? m->marks[m->nmarks - 1] : 0;
-
-    if (m->depth - floor < n)
-        return FAIL(m, PCV_EFORMAT, "needs %zu values, the stack has %zu", n, m->depth - floor);
-    return 0;
-}
-
-/* Takes the last mark away; *from is where its values begin. */
-static int pop_mark(struct machine *m, size_t *from)
-{
-    if (m->nmarks == 0)
-        return FAIL(m, PCV_EFORMAT, "needs a mark, the stack has none");
-    *from = m->marks[--m->nmarks];
-    return 0;
-}
-
-static int push_new(struct machine *m, value **ret, enum pcv_pickle_kind kind)
-{
-    const int r = new_value(m, ret, kind);
-
-    return r < 0 ? r : push(m, *ret);
-}
-
-/* Replaces the values from `from` by a tuple of them. */
-static int tuple_from(struct machine *m, size_t from)
-{
-    const size_t n = m->depth - from;
-    value *v = NULL;
-    int r = new_value(m, &v, PCV_PICKLE_TUPLE);
-
-    if (r < 0)
-        return r;
-    v->count = n;
-    v->items = take(m, n * sizeof(*v->items));
-    if (!v->items)
-        return FAIL(m, PCV_ENOMEM, "no memory for a tuple");
-    for (size_t i = 0; i < n; i++)
-        v->items[i] = m->stack[from + i];
-    m->depth = from;
-    return push(m, v);
-}
-
-/* Appends the values from `from` to v; its room is the power of two at or above its count. */
-static int append_from(struct machine *m, value *v, size_t from)
-{
-    const size_t n = m->depth - from;
-    size_t room = 4, want = 4;
-
-    while (room < v->count)
-        room *= 2;
-    while (want < v->count + n)
-        want *= 2;
-    if (!v->items || want > room) {
-        const value **more = take(m, want * sizeof(*more));
-
-        if (!more)
-            return FAIL(m, PCV_ENOMEM, "no memory for %zu items", want);
-        if (v->items)
-            memcpy(more, v->items, v->count * sizeof(*more));
-        v->items = more;
-    }
-    for (size_t i = 0; i < n; i++)
-        v->items[v->count++] = m->stack[from + i];
-    m->depth = from;
-    return 0;
-}
-
-/* ---- operands ----------------------------------------------------------------------------- */
-
-static int operand(struct machine *m, size_t n, const unsigned char **ret)
-{
-    if (n > m->size - m->at)
-        return FAIL(m, PCV_EFORMAT, "%zu bytes, the pickle ends after %zu", n, m->size - m->at);
-    *ret = m->data + m->at;
-    m->at += n;
-    return 0;
-}
-
-/* A little-endian number of n <= 8 bytes. */
-static int number(struct machine *m, size_t n, uint64_t *ret)
-{
-    const unsigned char *b = NULL;
-    const int r = operand(m, n, &b);
-
-    if (r < 0)
-        return r;
-    *ret = 0;
-    for (size_t i = n; i > 0; i--)
-        *ret = *ret << 8 | b[i - 1];
-    return 0;
-}
-
-static int push_integer(struct machine *m, enum pcv_pickle_kind kind, int64_t n)
-{
-    value *v = NULL;
-    const int r = push_new(m, &v, kind);
+    const int r = pcv_pickle_push_new(m, &v, kind);
 
     if (r == 0)
         v->integer = n;
@@ -213,37 +22,37 @@ static int push_integer(struct machine *m, enum pcv_pickle_kind kind, int64_t n)
 }
 
 /* n bytes of operand, `sign` whether the last one's top bit is. */
-static int integer(struct machine *m, size_t n, bool sign)
+static int integer(struct pcv_pickle_machine *m, size_t n, bool sign)
 {
     uint64_t u = 0;
     int r;
 
     if (n > PCV_PICKLE_MAX_INTEGER)
-        return FAIL(m, PCV_ELIMIT, "an integer of %zu bytes, at most %d are taken", n,
-                    PCV_PICKLE_MAX_INTEGER);
-    if ((r = number(m, n, &u)) < 0)
+        return PCV_PICKLE_FAIL(m, PCV_ELIMIT, "an integer of %zu bytes, at most %d are taken", n,
+                               PCV_PICKLE_MAX_INTEGER);
+    if ((r = pcv_pickle_number(m, n, &u)) < 0)
         return r;
     if (sign && n > 0 && n < 8 && u >> (8 * n - 1))
         u |= ~(uint64_t)0 << 8 * n;
     return push_integer(m, PCV_PICKLE_INTEGER, (int64_t)u);
 }
 
-static int long1(struct machine *m)
+static int long1(struct pcv_pickle_machine *m)
 {
     uint64_t n = 0;
-    const int r = number(m, 1, &n);
+    const int r = pcv_pickle_number(m, 1, &n);
 
     return r < 0 ? r : integer(m, (size_t)n, true);
 }
 
-static int binfloat(struct machine *m)
+static int binfloat(struct pcv_pickle_machine *m)
 {
     const unsigned char *b = NULL;
     uint64_t bits = 0;
     value *v = NULL;
-    int r = operand(m, 8, &b);
+    int r = pcv_pickle_operand(m, 8, &b);
 
-    if (r < 0 || (r = push_new(m, &v, PCV_PICKLE_FLOAT)) < 0)
+    if (r < 0 || (r = pcv_pickle_push_new(m, &v, PCV_PICKLE_FLOAT)) < 0)
         return r;
     for (int i = 0; i < 8; i++) /* the one number that is written big end first */
         bits = bits << 8 | b[i];
@@ -252,23 +61,23 @@ static int binfloat(struct machine *m)
 }
 
 /* Text or bytes whose length is a number of `width` bytes. */
-static int string(struct machine *m, enum pcv_pickle_kind kind, size_t width)
+static int string(struct pcv_pickle_machine *m, enum pcv_pickle_kind kind, size_t width)
 {
     const unsigned char *b = NULL;
     uint64_t n = 0;
     value *v = NULL;
-    int r = number(m, width, &n);
+    int r = pcv_pickle_number(m, width, &n);
 
     if (r < 0)
         return r;
     if (kind == PCV_PICKLE_TEXT && n > PCV_PICKLE_MAX_TEXT)
-        return FAIL(m, PCV_ELIMIT, "a text of %llu bytes, at most %d are taken",
-                    (unsigned long long)n, PCV_PICKLE_MAX_TEXT);
-    if ((r = operand(m, n, &b)) < 0)
+        return PCV_PICKLE_FAIL(m, PCV_ELIMIT, "a text of %llu bytes, at most %d are taken",
+                               (unsigned long long)n, PCV_PICKLE_MAX_TEXT);
+    if ((r = pcv_pickle_operand(m, n, &b)) < 0)
         return r;
     if (kind == PCV_PICKLE_TEXT && !pcv_pickle_is_utf8(b, n))
-        return FAIL(m, PCV_EFORMAT, "a text that is not UTF-8");
-    if ((r = push_new(m, &v, kind)) < 0)
+        return PCV_PICKLE_FAIL(m, PCV_EFORMAT, "a text that is not UTF-8");
+    if ((r = pcv_pickle_push_new(m, &v, kind)) < 0)
         return r;
     v->bytes = (const char *)b;
     v->size = n;
@@ -277,41 +86,43 @@ static int string(struct machine *m, enum pcv_pickle_kind kind, size_t width)
 
 /* ---- memo --------------------------------------------------------------------------------- */
 
-static int put(struct machine *m, uint64_t i)
+static int put(struct pcv_pickle_machine *m, uint64_t i)
 {
-    int r = need(m, 1);
+    int r = pcv_pickle_need(m, 1);
 
     if (r < 0)
         return r;
     if (i >= PCV_PICKLE_MAX_MEMO)
-        return FAIL(m, PCV_ELIMIT, "memo index %llu, at most %d are taken", (unsigned long long)i,
-                    PCV_PICKLE_MAX_MEMO);
-    if ((r = grow(m, &m->memo, &m->memo_room, i + 1)) < 0)
+        return PCV_PICKLE_FAIL(m, PCV_ELIMIT, "memo index %llu, at most %d are taken",
+                               (unsigned long long)i, PCV_PICKLE_MAX_MEMO);
+    if ((r = pcv_pickle_grow(m, &m->memo, &m->memo_room, i + 1)) < 0)
         return r;
     m->memo_next += !m->memo[i];
     m->memo[i] = m->stack[m->depth - 1];
     return 0;
 }
 
-static int get(struct machine *m, uint64_t i)
+static int get(struct pcv_pickle_machine *m, uint64_t i)
 {
     if (i >= m->memo_room || !m->memo[i])
-        return FAIL(m, PCV_EFORMAT, "memo index %llu holds nothing", (unsigned long long)i);
-    return push(m, m->memo[i]);
+        return PCV_PICKLE_FAIL(m, PCV_EFORMAT, "memo index %llu holds nothing",
+                               (unsigned long long)i);
+    return pcv_pickle_push(m, m->memo[i]);
 }
 
-static int numbered(struct machine *m, size_t width, int (*f)(struct machine *m, uint64_t i))
+static int numbered(struct pcv_pickle_machine *m, size_t width,
+                    int (*f)(struct pcv_pickle_machine *m, uint64_t i))
 {
     uint64_t i = 0;
-    const int r = number(m, width, &i);
+    const int r = pcv_pickle_number(m, width, &i);
 
     return r < 0 ? r : f(m, i);
 }
 
 /* ---- globals and what is done with them ----------------------------------------------------- */
 
-static int push_global(struct machine *m, const char *module, size_t module_size, const char *name,
-                       size_t name_size)
+static int push_global(struct pcv_pickle_machine *m, const char *module, size_t module_size,
+                       const char *name, size_t name_size)
 {
     char text[160];
     value *v = NULL;
@@ -323,29 +134,29 @@ static int push_global(struct machine *m, const char *module, size_t module_size
         if (strlen(g->module) != module_size || memcmp(g->module, module, module_size) != 0 ||
             strlen(g->name) != name_size || memcmp(g->name, name, name_size) != 0)
             continue;
-        if ((r = push_new(m, &v, PCV_PICKLE_GLOBAL)) == 0)
+        if ((r = pcv_pickle_push_new(m, &v, PCV_PICKLE_GLOBAL)) == 0)
             v->global = i;
         return r;
     }
     pcv_pickle_printable(text, sizeof(text), module, module_size, name, name_size);
-    return FAIL(m, PCV_EUNSUPPORTED, "global %s is not one that is read", text);
+    return PCV_PICKLE_FAIL(m, PCV_EUNSUPPORTED, "global %s is not one that is read", text);
 }
 
 /* Up to the end of the line. */
-static int line(struct machine *m, const char **ret, size_t *size)
+static int line(struct pcv_pickle_machine *m, const char **ret, size_t *size)
 {
     const unsigned char *from = m->data + m->at;
     const unsigned char *end = memchr(from, '\n', m->size - m->at);
 
     if (!end)
-        return FAIL(m, PCV_EFORMAT, "a name without end");
+        return PCV_PICKLE_FAIL(m, PCV_EFORMAT, "a name without end");
     *ret = (const char *)from;
     *size = (size_t)(end - from);
     m->at += *size + 1;
     return 0;
 }
 
-static int global(struct machine *m)
+static int global(struct pcv_pickle_machine *m)
 {
     const char *module = NULL, *name = NULL;
     size_t module_size = 0, name_size = 0;
@@ -356,169 +167,171 @@ static int global(struct machine *m)
     return push_global(m, module, module_size, name, name_size);
 }
 
-static int stack_global(struct machine *m)
+static int stack_global(struct pcv_pickle_machine *m)
 {
     const value *module, *name;
-    const int r = need(m, 2);
+    const int r = pcv_pickle_need(m, 2);
 
     if (r < 0)
         return r;
     name = m->stack[--m->depth];
     module = m->stack[--m->depth];
     if (module->kind != PCV_PICKLE_TEXT || name->kind != PCV_PICKLE_TEXT)
-        return FAIL(
+        return PCV_PICKLE_FAIL(
             m, PCV_EFORMAT, "a global's name is %s",
             pcv_pickle_kind_name(module->kind != PCV_PICKLE_TEXT ? module->kind : name->kind));
     return push_global(m, module->bytes, module->size, name->bytes, name->size);
 }
 
 /* Whether v is what a call of a global that may do this made. */
-static bool may(const struct machine *m, const value *v, unsigned what)
+static bool may(const struct pcv_pickle_machine *m, const value *v, unsigned what)
 {
     return v->kind == PCV_PICKLE_CALL && m->rules->globals[v->global].may & what;
 }
 
-static int reduce(struct machine *m)
+static int reduce(struct pcv_pickle_machine *m)
 {
     const value *f, *args;
     value *v = NULL;
-    int r = need(m, 2);
+    int r = pcv_pickle_need(m, 2);
 
     if (r < 0)
         return r;
     args = m->stack[--m->depth];
     f = m->stack[--m->depth];
     if (f->kind != PCV_PICKLE_GLOBAL || !(m->rules->globals[f->global].may & PCV_PICKLE_MAY_CALL))
-        return FAIL(m, PCV_EUNSUPPORTED, "a call of %s%s", pcv_pickle_kind_name(f->kind),
-                    f->kind == PCV_PICKLE_GLOBAL ? " that is no function" : "");
+        return PCV_PICKLE_FAIL(m, PCV_EUNSUPPORTED, "a call of %s%s", pcv_pickle_kind_name(f->kind),
+                               f->kind == PCV_PICKLE_GLOBAL ? " that is no function" : "");
     if (args->kind != PCV_PICKLE_TUPLE)
-        return FAIL(m, PCV_EFORMAT, "a call with %s", pcv_pickle_kind_name(args->kind));
-    if ((r = push_new(m, &v, PCV_PICKLE_CALL)) < 0)
+        return PCV_PICKLE_FAIL(m, PCV_EFORMAT, "a call with %s", pcv_pickle_kind_name(args->kind));
+    if ((r = pcv_pickle_push_new(m, &v, PCV_PICKLE_CALL)) < 0)
         return r;
     v->global = f->global;
     v->args = args;
     return 0;
 }
 
-static int build(struct machine *m)
+static int build(struct pcv_pickle_machine *m)
 {
     const value *state;
     value *v = NULL;
-    const int r = need(m, 2);
+    const int r = pcv_pickle_need(m, 2);
 
     if (r < 0)
         return r;
     state = m->stack[--m->depth];
     v = m->stack[m->depth - 1];
     if (!may(m, v, PCV_PICKLE_MAY_BUILD))
-        return FAIL(m, PCV_EUNSUPPORTED, "a state for %s", pcv_pickle_kind_name(v->kind));
+        return PCV_PICKLE_FAIL(m, PCV_EUNSUPPORTED, "a state for %s",
+                               pcv_pickle_kind_name(v->kind));
     if (v->state)
-        return FAIL(m, PCV_EFORMAT, "a second state");
+        return PCV_PICKLE_FAIL(m, PCV_EFORMAT, "a second state");
     v->state = state;
     return 0;
 }
 
-static int persistent(struct machine *m)
+static int persistent(struct pcv_pickle_machine *m)
 {
     const value *args;
     value *v = NULL;
-    int r = need(m, 1);
+    int r = pcv_pickle_need(m, 1);
 
     if (r < 0)
         return r;
     if (!m->rules->persistent)
-        return FAIL(m, PCV_EUNSUPPORTED, "a persistent id");
+        return PCV_PICKLE_FAIL(m, PCV_EUNSUPPORTED, "a persistent id");
     args = m->stack[--m->depth];
-    if ((r = push_new(m, &v, PCV_PICKLE_PERSISTENT)) == 0)
+    if ((r = pcv_pickle_push_new(m, &v, PCV_PICKLE_PERSISTENT)) == 0)
         v->args = args;
     return r;
 }
 
 /* ---- containers --------------------------------------------------------------------------- */
 
-static int set_items(struct machine *m, size_t from)
+static int set_items(struct pcv_pickle_machine *m, size_t from)
 {
     value *v = NULL;
 
     if (from == 0 || (m->nmarks && m->marks[m->nmarks - 1] > from - 1))
-        return FAIL(m, PCV_EFORMAT, "nothing to put items into");
+        return PCV_PICKLE_FAIL(m, PCV_EFORMAT, "nothing to put items into");
     v = m->stack[from - 1];
     if (v->kind != PCV_PICKLE_DICT && !may(m, v, PCV_PICKLE_MAY_FILL))
-        return FAIL(m, PCV_EFORMAT, "items for %s", pcv_pickle_kind_name(v->kind));
+        return PCV_PICKLE_FAIL(m, PCV_EFORMAT, "items for %s", pcv_pickle_kind_name(v->kind));
     if ((m->depth - from) % 2)
-        return FAIL(m, PCV_EFORMAT, "a key without a value");
-    return append_from(m, v, from);
+        return PCV_PICKLE_FAIL(m, PCV_EFORMAT, "a key without a value");
+    return pcv_pickle_append_from(m, v, from);
 }
 
-static int append(struct machine *m, size_t from)
+static int append(struct pcv_pickle_machine *m, size_t from)
 {
     value *v = NULL;
 
     if (from == 0 || (m->nmarks && m->marks[m->nmarks - 1] > from - 1))
-        return FAIL(m, PCV_EFORMAT, "nothing to put items into");
+        return PCV_PICKLE_FAIL(m, PCV_EFORMAT, "nothing to put items into");
     v = m->stack[from - 1];
     if (v->kind != PCV_PICKLE_LIST)
-        return FAIL(m, PCV_EFORMAT, "items for %s", pcv_pickle_kind_name(v->kind));
-    return append_from(m, v, from);
+        return PCV_PICKLE_FAIL(m, PCV_EFORMAT, "items for %s", pcv_pickle_kind_name(v->kind));
+    return pcv_pickle_append_from(m, v, from);
 }
 
 /* f of the values above the last mark, which is taken away. */
-static int marked(struct machine *m, int (*f)(struct machine *m, size_t from))
+static int marked(struct pcv_pickle_machine *m, int (*f)(struct pcv_pickle_machine *m, size_t from))
 {
     size_t from = 0;
-    const int r = pop_mark(m, &from);
+    const int r = pcv_pickle_pop_mark(m, &from);
 
     return r < 0 ? r : f(m, from);
 }
 
 /* f of the last n values. */
-static int last(struct machine *m, size_t n, int (*f)(struct machine *m, size_t from))
+static int last(struct pcv_pickle_machine *m, size_t n,
+                int (*f)(struct pcv_pickle_machine *m, size_t from))
 {
-    const int r = need(m, n);
+    const int r = pcv_pickle_need(m, n);
 
     return r < 0 ? r : f(m, m->depth - n);
 }
 
-static int mark(struct machine *m)
+static int mark(struct pcv_pickle_machine *m)
 {
     if (m->nmarks == PCV_PICKLE_MAX_MARKS)
-        return FAIL(m, PCV_ELIMIT, "more than %d marks", PCV_PICKLE_MAX_MARKS);
+        return PCV_PICKLE_FAIL(m, PCV_ELIMIT, "more than %d marks", PCV_PICKLE_MAX_MARKS);
     m->marks[m->nmarks++] = m->depth;
     return 0;
 }
 
 /* ---- the loop ----------------------------------------------------------------------------- */
 
-static int protocol(struct machine *m)
+static int protocol(struct pcv_pickle_machine *m)
 {
     uint64_t n = 0;
-    const int r = number(m, 1, &n);
+    const int r = pcv_pickle_number(m, 1, &n);
 
     if (r == 0 && (n < 2 || n > 5))
-        return FAIL(m, PCV_EUNSUPPORTED, "protocol %d; 2 to 5 are read", (int)n);
+        return PCV_PICKLE_FAIL(m, PCV_EUNSUPPORTED, "protocol %d; 2 to 5 are read", (int)n);
     return r;
 }
 
 /* Frames say how the writer cut the pickle into pieces; all that can be wrong is their length. */
-static int frame(struct machine *m)
+static int frame(struct pcv_pickle_machine *m)
 {
     uint64_t n = 0;
-    const int r = number(m, 8, &n);
+    const int r = pcv_pickle_number(m, 8, &n);
 
     if (r == 0 && n > m->size - m->at)
-        return FAIL(m, PCV_EFORMAT, "a frame of %llu bytes, the pickle ends after %zu",
-                    (unsigned long long)n, m->size - m->at);
+        return PCV_PICKLE_FAIL(m, PCV_EFORMAT, "a frame of %llu bytes, the pickle ends after %zu",
+                               (unsigned long long)n, m->size - m->at);
     return r;
 }
 
-static int step(struct machine *m, unsigned char op)
+static int step(struct pcv_pickle_machine *m, unsigned char op)
 {
     value *v = NULL;
 
     switch (op) {
     case 0x80: return protocol(m);
     case 0x95: return frame(m);
-    case 'N': return push_new(m, &v, PCV_PICKLE_NONE);
+    case 'N': return pcv_pickle_push_new(m, &v, PCV_PICKLE_NONE);
     case 0x88: return push_integer(m, PCV_PICKLE_BOOL, 1);
     case 0x89: return push_integer(m, PCV_PICKLE_BOOL, 0);
     case 'K': return integer(m, 1, false);
@@ -533,15 +346,15 @@ static int step(struct machine *m, unsigned char op)
     case 'B': return string(m, PCV_PICKLE_BYTES, 4);
     case 0x8e:
     case 0x96: return string(m, PCV_PICKLE_BYTES, 8); /* a bytearray differs in being writable */
-    case ')': return tuple_from(m, m->depth);
-    case 0x85: return last(m, 1, tuple_from);
-    case 0x86: return last(m, 2, tuple_from);
-    case 0x87: return last(m, 3, tuple_from);
-    case 't': return marked(m, tuple_from);
-    case ']': return push_new(m, &v, PCV_PICKLE_LIST);
+    case ')': return pcv_pickle_tuple_from(m, m->depth);
+    case 0x85: return last(m, 1, pcv_pickle_tuple_from);
+    case 0x86: return last(m, 2, pcv_pickle_tuple_from);
+    case 0x87: return last(m, 3, pcv_pickle_tuple_from);
+    case 't': return marked(m, pcv_pickle_tuple_from);
+    case ']': return pcv_pickle_push_new(m, &v, PCV_PICKLE_LIST);
     case 'a': return last(m, 1, append);
     case 'e': return marked(m, append);
-    case '}': return push_new(m, &v, PCV_PICKLE_DICT);
+    case '}': return pcv_pickle_push_new(m, &v, PCV_PICKLE_DICT);
     case 's': return last(m, 2, set_items);
     case 'u': return marked(m, set_items);
     case '(': return mark(m);
@@ -556,23 +369,23 @@ static int step(struct machine *m, unsigned char op)
     case 'b': return build(m);
     case 'Q': return persistent(m);
     default:
-        return FAIL(m, PCV_EUNSUPPORTED, "opcode %s (0x%02x) is not read", pcv_pickle_opcode(op),
-                    op);
+        return PCV_PICKLE_FAIL(m, PCV_EUNSUPPORTED, "opcode %s (0x%02x) is not read",
+                               pcv_pickle_opcode(op), op);
     }
 }
 
-static int run(struct machine *m)
+static int run(struct pcv_pickle_machine *m)
 {
     int r = 0;
 
     while (r == 0) {
         m->begin = m->at;
         if (m->at == m->size)
-            return FAIL(m, PCV_EFORMAT, "the pickle ends without STOP");
+            return PCV_PICKLE_FAIL(m, PCV_EFORMAT, "the pickle ends without STOP");
         if (m->at == 0 && m->data[0] != 0x80)
-            return FAIL(m, PCV_EFORMAT, "not a pickle of protocol 2 to 5");
+            return PCV_PICKLE_FAIL(m, PCV_EFORMAT, "not a pickle of protocol 2 to 5");
         if (++m->steps > PCV_PICKLE_MAX_STEPS)
-            return FAIL(m, PCV_ELIMIT, "more than %d opcodes", PCV_PICKLE_MAX_STEPS);
+            return PCV_PICKLE_FAIL(m, PCV_ELIMIT, "more than %d opcodes", PCV_PICKLE_MAX_STEPS);
         if (m->data[m->at] == '.')
             break;
         r = step(m, m->data[m->at++]);
@@ -580,10 +393,10 @@ static int run(struct machine *m)
     if (r < 0)
         return r;
     if (m->depth != 1 || m->nmarks)
-        return FAIL(m, PCV_EFORMAT, "%zu values and %d marks at the end, not one value", m->depth,
-                    m->nmarks);
+        return PCV_PICKLE_FAIL(m, PCV_EFORMAT, "%zu values and %d marks at the end, not one value",
+                               m->depth, m->nmarks);
     if (++m->at != m->size)
-        return FAIL(m, PCV_EFORMAT, "%zu bytes after the pickle's end", m->size - m->at);
+        return PCV_PICKLE_FAIL(m, PCV_EFORMAT, "%zu bytes after the pickle's end", m->size - m->at);
     m->out->root = m->stack[0];
     return pcv_pickle_check_depth(m->out->root, m->e);
 }
@@ -592,7 +405,7 @@ int pcv_pickle_open(struct pcv_pickle **ret, const void *data, size_t size,
                     const struct pcv_pickle_rules *rules, struct pcv_err *e)
 {
     struct pcv_pickle *p = calloc(1, sizeof(*p));
-    struct machine m = {.out = p, .rules = rules, .data = data, .size = size, .e = e};
+    struct pcv_pickle_machine m = {.out = p, .rules = rules, .data = data, .size = size, .e = e};
     int r;
 
     if (!p)
@@ -606,17 +419,6 @@ int pcv_pickle_open(struct pcv_pickle **ret, const void *data, size_t size,
     }
     *ret = p;
     return 0;
-}
-
-void pcv_pickle_close(struct pcv_pickle *p)
-{
-    if (!p)
-        return;
-    for (struct block *b = p->blocks, *next; b; b = next) {
-        next = b->next;
-        free(b);
-    }
-    free(p);
 }
 
 const struct pcv_pickle_value *pcv_pickle_root(const struct pcv_pickle *p)

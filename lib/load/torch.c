@@ -264,14 +264,14 @@ static int read_tensors(struct torch *t, const value *dict, struct pcv_err *e)
     if (!t->tensors || !t->copies || !t->names)
         return pcv_fail(e, PCV_ENOMEM, "no memory for %zu tensors", count);
     for (t->count = 0; t->count < (int)count; t->count++) {
-        const value *key = dict->items[2 * (size_t)t->count];
+        const value *const *item = &dict->items[(size_t)t->count * 2], *key = item[0];
         struct pcv_tensor *tensor = &t->tensors[t->count];
 
         memcpy(next, key->bytes, key->size);
         next[key->size] = 0;
         tensor->name = next;
         next += key->size + 1;
-        if ((r = read_tensor(t, dict->items[2 * t->count + 1], tensor, e)) < 0) {
+        if ((r = read_tensor(t, item[1], tensor, e)) < 0) {
             pcv_err_at(e, "%s", tensor->name);
             return r;
         }

@@ -96,7 +96,7 @@ static const char *locate(const struct pcv_torch_zip *z, const struct entry *n, 
             continue;
         name = (size_t)h[26] | (size_t)h[27] << 8;
         extra = (size_t)h[28] | (size_t)h[29] << 8;
-        if (name != len || name + extra > room || n->size > room - name - extra ||
+        if (name != len || name + extra > room || n->packed > room - name - extra ||
             memcmp(h + LOCAL_HEADER, n->name, len) != 0)
             return NULL;
         return (const char *)h + LOCAL_HEADER + name + extra;
@@ -114,6 +114,7 @@ static int list_entry(struct pcv_torch_zip *z, int i, zip_uint64_t *packed, zip_
                       size_t *at, struct pcv_err *e)
 {
     struct entry *n = &z->entries[i];
+    const char *place;
     zip_stat_t st;
     int r;
 
@@ -134,8 +135,10 @@ static int list_entry(struct pcv_torch_zip *z, int i, zip_uint64_t *packed, zip_
     if (*size / PCV_TORCH_ZIP_MAX_TOTAL_RATIO > z->size)
         return pcv_fail(e, PCV_ELIMIT, "entries hold more than %d times the bytes of the file",
                         PCV_TORCH_ZIP_MAX_TOTAL_RATIO);
-    if (n->stored && (n->place = locate(z, n, *at)))
-        *at = (size_t)(n->place - z->map) + n->size;
+    place = locate(z, n, *at);
+    if (place)
+        *at = (size_t)(place - z->map) + n->packed;
+    n->place = n->stored ? place : NULL;
     return 0;
 }
 
