@@ -195,7 +195,7 @@ PCV_CHECK int pcv_query_rows_from_tensors(const struct pcv_model *m, int task,
                                           const struct pcv_tensor *t, int n, int32_t **rows,
                                           int *nrows, struct pcv_err *e);
 
-/* PCV_ERANGE when a row lies outside. */
+/* PCV_ERANGE when a row lies outside, or there are fewer than none. */
 PCV_CHECK int pcv_query_check(const struct pcv_model *m, const struct pcv_input *in,
                               const struct pcv_query *q, struct pcv_err *e);
 

@@ -54,6 +54,8 @@ int pcv_query_check(const struct pcv_model *m, const struct pcv_input *in,
                  m->bp.task[q->task].name);
         return pcv_err_at(e, "queries");
     }
+    if (q->rows && q->nrows < 0)
+        return pcv_fail(e, PCV_ERANGE, "%d output queries", q->nrows);
     all = pcv_query_rows_all(m, q->task, in);
     for (int i = 0; q->rows && i < q->nrows; i++)
         if (q->rows[i] < 0 || q->rows[i] >= all)

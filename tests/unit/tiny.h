@@ -326,13 +326,15 @@ static inline void tiny_write_config(const struct tiny_config *c)
     tiny_write_text("config.json", text);
 }
 
-/* By hand: the library's writer waits for the disk. */
+/* By hand: the library's writer waits for the disk. A new file: the old one may still be mapped. */
 static inline void tiny_write_tensors(const struct tiny_file *f)
 {
+    const int gone = unlink(tiny_path("model.safetensors"));
     FILE *out = fopen(tiny_path("model.safetensors"), "wb");
     char *head = malloc((size_t)f->n * 256 + 16);
     size_t at = 0, end = 0;
 
+    (void)gone;
     assert_true(out && head);
     for (int i = 0; i < f->n; end += f->t[i++].nbytes) {
         char shape[96];
