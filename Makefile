@@ -121,8 +121,17 @@ $(B)/httpd_fixture: $(B)/obj/tests/http/httpd_fixture.o $(SRV_OBJ) $(PROTO_OBJ) 
 GOLDEN := $(patsubst tests/%/tensors.json,build/%/model.safetensors,$(wildcard tests/golden/*/tensors.json))
 build/golden/%/model.safetensors: tests/golden/%/tensors.json tests/golden/%/config.json tests/golden/forge.py
 	$(Q)$(PYTHON) tests/golden/forge.py tests/golden/$* $(@D)
+# Checkpoints as DeepMind pickles them: made by rule, or as they were saved.
+build/golden/%/model.pystate: tests/golden/%/haiku.json tests/golden/%/config.json tests/golden/make_deepmind.py
+	@mkdir -p $(@D)
+	$(Q)$(PYTHON) tests/golden/make_deepmind.py tests/golden/$* $(@D)
+SAVED := $(notdir $(patsubst %/,%,$(dir $(wildcard tests/golden/*/*.pickle tests/golden/*/*.pystate))))
+$(SAVED:%=build/golden/%/saved): build/golden/%/saved: tests/golden/%/config.json
+	@mkdir -p $(@D)
+	@cp tests/golden/$*/config.json tests/golden/$*/*.p* $(@D) && touch $@
 .PHONY: golden
-golden: $(GOLDEN)
+golden: $(GOLDEN) $(SAVED:%=build/golden/%/saved) \
+        $(patsubst tests/%/haiku.json,build/%/model.pystate,$(wildcard tests/golden/*/haiku.json))
 
 $(B)/sgemm: tests/bench/sgemm.c
 	@mkdir -p $(@D)
