@@ -110,8 +110,10 @@ struct pcv_model_info {
     const struct pcv_tensor_spec *tensors; /* what pcv_input_from_tensors takes */
 };
 
-/* Opens a model directory (config.json, model.safetensors, preprocessor_config.json if any), checks
- * every tensor against the configuration and computes what is constant. own: pcv_model_close.
+/* Opens a model directory: config.json, preprocessor_config.json if any, and the weights as
+ * model.safetensors, pytorch_model.bin, shards of either with their index, or one *.pickle or
+ * *.pystate of DeepMind's. Checks every tensor against the configuration and computes what is
+ * constant. own: pcv_model_close.
  * pool (may be NULL) speeds up the work; it is not kept. Errors name file and tensor. */
 PCV_CHECK int pcv_model_open(struct pcv_model **ret, const char *dir, struct pcv_pool *pool,
                              struct pcv_err *e);

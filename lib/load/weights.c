@@ -10,6 +10,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 /* A tensor's numbers in memory of ours: widened, realigned, or its axes in another order. */
 struct copy {
@@ -175,6 +177,24 @@ static int fill(float *out, const struct pcv_tensor *t, int64_t count, const int
     return 0;
 }
 
+static bool in_mapping(const struct pcv_source *s, const struct pcv_tensor *t)
+{
+    const uintptr_t at = (uintptr_t)t->data, map = (uintptr_t)s->map;
+
+    return at >= map && at - map < s->map_size;
+}
+
+/* What has been copied is not needed twice: the pages that are wholly t's leave this process, and
+ * come back from the file should somebody read them after all. */
+static void let_go(const struct pcv_tensor *t)
+{
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    const size_t skip = (page - (uintptr_t)t->data % page) % page;
+
+    if (t->nbytes > skip && t->nbytes - skip >= page)
+        (void)madvise((char *)t->data + skip, (t->nbytes - skip) / page * page, MADV_DONTNEED);
+}
+
 static int copy_of(struct pcv_weights *w, struct entry *n, const int *axes, const float **ret,
                    struct pcv_err *e)
 {
@@ -203,6 +223,8 @@ static int copy_of(struct pcv_weights *w, struct entry *n, const int *axes, cons
     memcpy(c->axes, axes, (size_t)t->ndim * sizeof(*axes));
     c->next = n->copies;
     n->copies = c;
+    if (in_mapping(&w->files.sources[n->file], t))
+        let_go(t);
     w->owned += (uint64_t)count * sizeof(float);
     *ret = c->numbers;
     return 0;
@@ -212,14 +234,12 @@ static int copy_of(struct pcv_weights *w, struct entry *n, const int *axes, cons
 static int in_place(struct pcv_weights *w, struct entry *n, const float **ret, struct pcv_err *e)
 {
     const struct pcv_tensor *t = n->tensor;
-    const struct pcv_source *s = &w->files.sources[n->file];
-    const uintptr_t at = (uintptr_t)t->data, map = (uintptr_t)s->map;
 
     if (!n->in_place) {
         if (!all_finite(t->data, pcv_shape_count(t->shape, t->ndim)))
             return pcv_fail(e, PCV_ERANGE, "has a number that is not finite");
         n->in_place = true;
-        if (at >= map && at - map < s->map_size)
+        if (in_mapping(&w->files.sources[n->file], t))
             w->mapped += t->nbytes;
     }
     *ret = t->data;
