@@ -269,6 +269,71 @@ struct pcv_score {
  */
 int pcv_top_k(const float *logits, int n, int k, struct pcv_score *out);
 
+/* ---- optical flow: two pictures of any size from the model's own upwards ------------------------
+ *
+ *     struct pcv_flow *f;         pcv_flow_open(&f, m, media, 2, &e);  ("first" and "second")
+ *     const struct pcv_flow_grid *g = pcv_flow_grid(f);
+ *     for (int t = 0; t < g->nx * g->ny; t++)  pcv_flow_input(&in[t], f, t, &e);
+ *     ... a forward, one item for each tile, all its rows: tile[t] is [tile_height, tile_width, 2]
+ *     pcv_flow_blend(g, tile, uv);
+ *
+ * The pictures are cut into tiles of the size that the model was trained with; neighbours overlap
+ * by 20 pixels (half a tile where a tile has less than 40), the last of a row or column ends where
+ * the picture does. A tile's pixels count less towards its edges: min(x + 1, W - x, y + 1, H - y),
+ * divided by the sum of such weights. What the network says is 1/20 of the flow in pixels; blending
+ * gives pixels. */
+struct pcv_flow;
+struct pcv_flow_grid {
+    int width, height;           /* of the pictures */
+    int tile_width, tile_height; /* of every tile */
+    int nx, ny;                  /* tiles in a row and in a column; tile t = row t / nx */
+};
+
+/* Decodes both pictures. own: pcv_flow_free, before the model is closed. PCV_ESHAPE when their
+ * sizes differ or are smaller than a tile, naming both sizes; PCV_EUNSUPPORTED for a model of
+ * another kind. Errors name the medium. Slow; any thread. */
+PCV_CHECK int pcv_flow_open(struct pcv_flow **ret, const struct pcv_model *m,
+                            const struct pcv_media *media, int n, struct pcv_err *e);
+void pcv_flow_free(struct pcv_flow *f);                              /* NULL is fine */
+const struct pcv_flow_grid *pcv_flow_grid(const struct pcv_flow *f); /* borrow */
+
+/* The grid alone: tiles over a picture of at least a tile. PCV_ELIMIT for thousands of tiles. And
+ * the upper left pixel of a tile. */
+PCV_CHECK int pcv_flow_tiling(struct pcv_flow_grid *g, int width, int height, int tile_width,
+                              int tile_height, struct pcv_err *e);
+void pcv_flow_corner(const struct pcv_flow_grid *g, int tile, int *x, int *y);
+
+/* A tile as an input of its own. own: pcv_input_free; it does not need f any more. Any thread. */
+PCV_CHECK int pcv_flow_input(struct pcv_input **ret, const struct pcv_flow *f, int tile,
+                             struct pcv_err *e);
+
+/* Which output queries of which tiles points [n] = (x, y) inside the picture need: count[t] of tile
+ * t, and with rows not NULL their numbers in rows[t][count[t]]; room is the caller's. */
+void pcv_flow_rows(const struct pcv_flow_grid *g, const int32_t (*points)[2], int n, int *count,
+                   int32_t *const *rows);
+
+/* Flow in pixels from what the network says of the tiles. tile[t]: all its rows; uv [height, width,
+ * 2]. Of points: tile[t] has the rows of pcv_flow_rows, in that order (NULL when it has none);
+ * uv [n, 2]. */
+void pcv_flow_blend(const struct pcv_flow_grid *g, const float *const *tile, float *uv);
+void pcv_flow_blend_points(const struct pcv_flow_grid *g, const int32_t (*points)[2], int n,
+                           const float *const *tile, float *uv);
+
+/* Flow as colours: direction is the hue (right is red, down yellow), length the saturation, full
+ * for the longest. Pixels that are not finite are black. rgb [height, width, 3]. */
+void pcv_flow_color(const float *uv, int width, int height, uint8_t *rgb);
+
+/* ---- files: each is own, free(*file) ------------------------------------------------------------
+ */
+
+/* Middlebury's .flo: "PIEH", width, height, (u, v) by rows, little endian. PCV_ENOMEM. */
+PCV_CHECK int pcv_flo_encode(const float *uv, int width, int height, void **file, size_t *len,
+                             struct pcv_err *e);
+
+/* rgb [height, width, 3] as PNG. PCV_ENOMEM, PCV_EIO. */
+PCV_CHECK int pcv_png_encode(const uint8_t *rgb, int width, int height, void **file, size_t *len,
+                             struct pcv_err *e);
+
 /* ---- this build
  * ----------------------------------------------------------------------------------- */
 

@@ -208,6 +208,7 @@ static int project(struct pcv_input *in, const struct pcv_grid_adapter *g, float
             out[c * tokens + i] = g->project_bias[c];
     pcv_gemm_nn(g->raw, (int)tokens, g->before, g->project, g->before, *planes, (int)tokens, out,
                 (int)tokens, 1);
+    pcv_input_drop(in, *planes);
     *planes = out;
     return 0;
 }

@@ -17,6 +17,16 @@ void *pcv_input_take(struct pcv_input *in, size_t count, size_t size)
     return p;
 }
 
+void pcv_input_drop(struct pcv_input *in, void *p)
+{
+    for (int i = 0; i < in->nowned; i++)
+        if (in->owned[i] == p) {
+            pcv_free(p);
+            in->owned[i] = in->owned[--in->nowned];
+            return;
+        }
+}
+
 struct pcv_segment *pcv_input_segment(struct pcv_tokens *t, int channels, int64_t tokens)
 {
     struct pcv_segment *s = &t->segment[t->nsegments++];

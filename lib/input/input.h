@@ -25,6 +25,9 @@ struct pcv_input {
 /* Memory that lives as long as the input. NULL when refused. */
 void *pcv_input_take(struct pcv_input *in, size_t count, size_t size);
 
+/* Frees what pcv_input_take gave. */
+void pcv_input_drop(struct pcv_input *in, void *p);
+
 /* An empty segment at the end of t; the caller fills its groups. */
 struct pcv_segment *pcv_input_segment(struct pcv_tokens *t, int channels, int64_t tokens);
 

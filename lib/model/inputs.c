@@ -1,11 +1,11 @@
-/* inputs.c - which adapter an input goes to: media by name and type, tensors by name. */
-#include "lib/model/model.h"
+/* inputs.c - inputs from tensors: which goes to which adapter, by name. */
+#include "lib/model/inputs_internal.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-static struct pcv_input *new_input(struct pcv_err *e)
+struct pcv_input *pcv_inputs_new(struct pcv_err *e)
 {
     struct pcv_input *in = calloc(1, sizeof(*in));
 
@@ -14,77 +14,7 @@ static struct pcv_input *new_input(struct pcv_err *e)
     return in;
 }
 
-/* ---- media
- * ------------------------------------------------------------------------------------------ */
-
-static int from_picture(struct pcv_input *in, const struct pcv_adapter *a,
-                        const struct pcv_media *media, struct pcv_err *e)
-{
-    struct pcv_image picture = {0};
-    float *chw = NULL;
-    int size[PCV_MAX_AXES] = {0};
-    int r = pcv_image_decode(&picture, media->data, media->len, media->type, e);
-
-    if (r == 0)
-        r = pcv_image_to_chw(&picture, &a->grid.prep, &chw, &size[1], &size[0], e);
-    pcv_image_free(&picture);
-    if (r == 0)
-        r = pcv_grid_from_planes(in, a, chw, size, e);
-    free(chw);
-    return r;
-}
-
-static int is_text_type(const char *type)
-{
-    return !type || strncmp(type, "text/plain", 10) == 0;
-}
-
-static int from_medium(struct pcv_input *in, const struct pcv_adapter *a,
-                       const struct pcv_media *media, struct pcv_err *e)
-{
-    switch (a->kind) {
-    case PCV_INPUT_IMAGE: return from_picture(in, a, media, e);
-    case PCV_INPUT_TEXT:
-        if (is_text_type(media->type))
-            return pcv_text_from_utf8(in, a, media->data, media->len, e);
-        return pcv_fail(e, PCV_EUNSUPPORTED, "media type %.60s where text/plain is wanted",
-                        media->type);
-    default: return pcv_fail(e, PCV_EUNSUPPORTED, "is taken as a tensor only");
-    }
-}
-
-/* The medium for an adapter: by name, or the only one for the only input. */
-static const struct pcv_media *medium_of(const struct pcv_model *m, const struct pcv_adapter *a,
-                                         const struct pcv_media *media, int n)
-{
-    for (int i = 0; i < n; i++)
-        if (media[i].input ? strcmp(media[i].input, a->name) == 0 : n == 1 && m->bp.ninputs == 1)
-            return &media[i];
-    return NULL;
-}
-
-static int check_media(const struct pcv_model *m, const struct pcv_media *media, int n,
-                       struct pcv_err *e)
-{
-    for (int i = 0; i < n; i++) {
-        int known = !media[i].input && m->bp.ninputs == 1;
-
-        for (int j = 0; media[i].input && j < m->bp.ninputs; j++)
-            known |= strcmp(media[i].input, m->bp.input[j].name) == 0;
-        if (!known) {
-            pcv_fail(e, PCV_EUNKNOWN, "the model has no such input; it takes %s",
-                     m->bp.input[0].name);
-            return pcv_err_at(e, "%.60s", media[i].input ? media[i].input : "(unnamed)");
-        }
-    }
-    if (n > m->bp.ninputs)
-        return pcv_fail(e, PCV_ERANGE, "%d inputs sent, the model takes %d (%s)", n, m->bp.ninputs,
-                        m->bp.input[0].name);
-    return 0;
-}
-
-/* After all segments: their statistics. */
-static int finish(struct pcv_input **ret, struct pcv_input *in, int r, struct pcv_err *e)
+int pcv_inputs_finish(struct pcv_input **ret, struct pcv_input *in, int r, struct pcv_err *e)
 {
     if (r == 0)
         r = pcv_input_finish(in, &in->tokens, e);
@@ -96,36 +26,6 @@ static int finish(struct pcv_input **ret, struct pcv_input *in, int r, struct pc
         *ret = in;
     return r;
 }
-
-int pcv_input_from_media(struct pcv_input **ret, const struct pcv_model *m,
-                         const struct pcv_media *media, int n, struct pcv_err *e)
-{
-    struct pcv_input *in;
-    int r = check_media(m, media, n, e);
-
-    if (r < 0)
-        return r;
-    in = new_input(e);
-    if (!in)
-        return PCV_ENOMEM;
-    for (int i = 0; i < m->bp.ninputs && r == 0; i++) {
-        const struct pcv_adapter *a = &m->bp.input[i];
-        const struct pcv_media *medium = medium_of(m, a, media, n);
-
-        if (medium)
-            r = from_medium(in, a, medium, e);
-        else if (a->kind == PCV_INPUT_LABEL)
-            r = pcv_label_append(in, a, e);
-        else
-            r = pcv_fail(e, PCV_EMISSING, "input is missing");
-        if (r < 0)
-            pcv_err_at(e, "%s", a->name);
-    }
-    return finish(ret, in, r, e);
-}
-
-/* ---- tensors
- * ---------------------------------------------------------------------------------------- */
 
 static const struct pcv_tensor *find(const struct pcv_tensor *t, int n, const char *name)
 {
@@ -402,12 +302,12 @@ int pcv_input_from_tensors(struct pcv_input **ret, const struct pcv_model *m,
     if (row < 0 || row >= batch)
         return pcv_fail(e, PCV_ERANGE, "row %lld of a batch of %lld", (long long)row,
                         (long long)batch);
-    in = new_input(e);
+    in = pcv_inputs_new(e);
     if (!in)
         return PCV_ENOMEM;
     for (int i = 0; i < m->bp.ninputs && r == 0; i++)
         r = adapter_row(in, &m->bp.input[i], t, n, row, e);
     if (r == 0 && queries)
         r = caller_queries(in, queries, e);
-    return finish(ret, in, r, e);
+    return pcv_inputs_finish(ret, in, r, e);
 }

@@ -15,7 +15,8 @@ static const char *const *media_of(const struct pcv_adapter *a)
 {
     switch (a->kind) {
     case PCV_INPUT_TEXT: return a->text.ids_only ? no_media : text_media;
-    case PCV_INPUT_IMAGE: return image_media;
+    case PCV_INPUT_IMAGE:
+    case PCV_INPUT_IMAGE_PAIR: return image_media;
     default: return no_media;
     }
 }
