@@ -307,6 +307,9 @@ void pcv_flow_corner(const struct pcv_flow_grid *g, int tile, int *x, int *y);
 PCV_CHECK int pcv_flow_input(struct pcv_input **ret, const struct pcv_flow *f, int tile,
                              struct pcv_err *e);
 
+/* Bytes that such an input takes, about. */
+size_t pcv_flow_input_bytes(const struct pcv_flow *f);
+
 /* Which output queries of which tiles points [n] = (x, y) inside the picture need: count[t] of tile
  * t, and with rows not NULL their numbers in rows[t][count[t]]; room is the caller's. */
 void pcv_flow_rows(const struct pcv_flow_grid *g, const int32_t (*points)[2], int n, int *count,

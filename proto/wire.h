@@ -29,6 +29,9 @@ enum {
     WIRE_MAX_QUERIES = 256,
     WIRE_MAX_TENSORS = 64,
     WIRE_MAX_MEDIA = 16,
+    WIRE_MAX_POINTS = 1 << 16,
+    WIRE_MAX_COORDINATE = 1 << 20,
+    WIRE_MAX_FRAMES = 256,
     WIRE_MAX_TOP_K = 1000,
     WIRE_DEFAULT_TOP_K = 5,
     WIRE_MAX_PRIORITY = 1 << 20,
@@ -43,11 +46,22 @@ struct wire_media {
     const char *type; /* media type, or NULL when not said; "text/plain" for JSON strings */
 };
 
-/* One question to a task (native form). */
+enum wire_pool { WIRE_POOL_MEAN, WIRE_POOL_NONE };
+
+/* One question to a task (native form). What a task cannot use is the server's to refuse. */
 struct wire_query {
-    const char *task; /* "classify" */
-    int top_k;        /* 1..WIRE_MAX_TOP_K */
+    const char *task;           /* "classify" */
+    int top_k;                  /* 1..WIRE_MAX_TOP_K */
+    int npoints;                /* flow: the pixels asked for; 0 = all */
+    const int32_t (*points)[2]; /* (x, y), each 0..WIRE_MAX_COORDINATE */
+    int nframes;                /* image: the frames asked for; 0 = all */
+    const int32_t *frames;
+    bool pooled; /* pool was said */
+    enum wire_pool pool;
 };
+
+/* What a native reply looks like: JSON, or the one answer alone as a file. */
+enum wire_format { WIRE_JSON, WIRE_PNG, WIRE_FLO, WIRE_WAV, WIRE_RAW };
 
 /* One tensor wanted back (OIP form). */
 struct wire_output {
@@ -65,6 +79,7 @@ struct wire_request {
     int nqueries; /* native; 0 = every task of the model, each with default_top_k */
     struct wire_query *queries;
     int default_top_k; /* WIRE_DEFAULT_TOP_K, or ?top_k=N when no task is named */
+    enum wire_format format;
 
     int ntensors; /* OIP inputs: name, dtype, shape and data checked against each other */
     struct pcv_tensor *tensors;
@@ -84,17 +99,19 @@ void wire_request_free(struct wire_request *r); /* NULL is fine */
 /* ---- native requests: wire_native.c ---------------------------------------------------------- */
 
 /* {"inputs": {NAME: {"b64": STR [, "type": STR]} | {"text": STR} | STR}, "queries": [{"task": STR,
- *  "top_k": N}], "priority": N, "timeout_ms": N}. inputs may also be one such value without NAME: a
- * string, or an object whose first key is b64 or type ({"text": STR} names the input "text").
- * base64 is RFC 4648's, padded, without white space; data: URLs are refused. Unknown keys and keys
- * that appear twice are errors, and an empty list of queries. own: wire_request_free. */
+ *  "top_k": N, "points": [[X, Y]..], "frames": [N..], "pool": "mean" | "none"}], "format": "json" |
+ * "png" | "flo" | "wav" | "raw", "priority": N, "timeout_ms": N}. inputs may also be one such value
+ * without NAME: a string, or an object whose first key is b64 or type ({"text": STR} names the
+ * input "text"). base64 is RFC 4648's, padded, without white space; data: URLs are refused. Unknown
+ * keys and keys that appear twice are errors, and an empty list of queries. own: wire_request_free.
+ */
 PCV_CHECK int wire_native_decode(struct wire_request **ret, const char *body, size_t len,
                                  struct pcv_err *e);
 
 /* A part of a multipart/form-data body, or a raw media body as the only part. */
 struct wire_part {
     const char *name; /* form field: the input's name, or "queries" (a JSON array), or an option:
-                         "task", "top_k", "priority", "timeout_ms". NULL: raw body */
+                         "task", "top_k", "format", "priority", "timeout_ms". NULL: raw body */
     const char *filename; /* NULL when none */
     const char *type;     /* Content-Type of the part, NULL when none */
     const void *data;
@@ -151,7 +168,27 @@ struct wire_fill {
     const struct wire_label *labels; /* index = token id, label = its text (maybe not UTF-8) */
 };
 
-enum wire_result_kind { WIRE_CLASSES, WIRE_FILLS };
+/* Where something moved, in pixels. */
+struct wire_motion {
+    int x, y;
+    float u, v;
+};
+
+struct wire_file {
+    int index; /* of the frame, -1: none */
+    const char *type;
+    const void *data;
+    size_t len;
+};
+
+enum wire_result_kind {
+    WIRE_CLASSES,
+    WIRE_FILLS,
+    WIRE_MOTIONS, /* flow at points */
+    WIRE_TENSOR,  /* numbers with a shape, as base64 of little endian f32 */
+    WIRE_FILES,
+    WIRE_VECTORS, /* embeddings: numbers in JSON */
+};
 
 struct wire_result { /* native: the answer to one query */
     const char *task;
@@ -162,6 +199,13 @@ struct wire_result { /* native: the answer to one query */
     const struct wire_fill *fills;
     const char *text; /* WIRE_FILLS: the text with the best candidates in place, or NULL */
     size_t text_len;
+    int nmotions; /* WIRE_MOTIONS */
+    const struct wire_motion *motions;
+    int ndim; /* WIRE_TENSOR; WIRE_VECTORS: 1 or 2 */
+    int64_t shape[PCV_MAX_DIMS];
+    const float *numbers;
+    int nfiles; /* WIRE_FILES */
+    const struct wire_file *files;
 };
 
 struct wire_stages {
@@ -198,10 +242,12 @@ struct wire_reply {
 /* own: free(*body). Native JSON: {"model", "version", "id", "results": [...], "usage": {"tokens",
  * "output_queries", "gmac": {"encode","process","decode","total"}, "batch", "cached"},
  * "timing_ms": {...}}; a result is {"task", "labels": [{"index", "label", "score"}]} or {"task",
- * "masks": [{"position", "byte_offset", "candidates": [label...]}], "text"}, with null for what is
- * unknown. Scores read back as the same float. Bytes of labels and texts that are no UTF-8 appear
- * as U+FFFD beside "bytes" (array of numbers). NaN and infinities cannot travel in JSON: PCV_ERANGE
- * naming the result. */
+ * "masks": [{"position", "byte_offset", "candidates": [label...]}], "text"}, {"task", "points":
+ * [{"x", "y", "u", "v"}]}, {"task", "shape", "b64"}, {"task", "files": [{"index", "type", "b64"}]}
+ * or {"task", "embedding": [number...] or [[number...]...]}, with null for what is unknown. Scores
+ * read back as the same float. Bytes of labels and texts that are no UTF-8 appear as U+FFFD beside
+ * "bytes" (array of numbers). NaN and infinities cannot travel in JSON: PCV_ERANGE naming the
+ * result. */
 PCV_CHECK int wire_native_encode(const struct wire_reply *r, char **body, size_t *len,
                                  struct pcv_err *e);
 

@@ -99,3 +99,27 @@ int wire_base64_decode(const char *in, size_t len, void *out, size_t *n, struct 
     *n = (size_t)(o - (uint8_t *)out) + (size_t)tail;
     return 0;
 }
+
+size_t wire_base64_length(size_t len)
+{
+    return (len + 2) / 3 * 4;
+}
+
+void wire_base64_encode(const void *in, size_t len, char *out)
+{
+    static const char digit[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    const uint8_t *p = in;
+
+    for (; len >= 3; len -= 3, p += 3) {
+        *out++ = digit[p[0] >> 2];
+        *out++ = digit[(p[0] & 3) << 4 | p[1] >> 4];
+        *out++ = digit[(p[1] & 15) << 2 | p[2] >> 6];
+        *out++ = digit[p[2] & 63];
+    }
+    if (len == 0)
+        return;
+    *out++ = digit[p[0] >> 2];
+    *out++ = digit[(p[0] & 3) << 4 | (len == 2 ? p[1] >> 4 : 0)];
+    *out++ = len == 2 ? digit[(p[1] & 15) << 2] : '=';
+    *out++ = '=';
+}

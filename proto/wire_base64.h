@@ -15,4 +15,8 @@ size_t wire_base64_room(size_t len);
 PCV_CHECK int wire_base64_decode(const char *in, size_t len, void *out, size_t *n,
                                  struct pcv_err *e);
 
+/* Characters that len bytes encode to, and the encoding itself at out (no NUL). */
+size_t wire_base64_length(size_t len);
+void wire_base64_encode(const void *in, size_t len, char *out);
+
 #endif

@@ -142,3 +142,18 @@ int wire_media_check(const struct wire_media *m, struct pcv_err *e)
                         (size_t)(nul - (const char *)m->data));
     return 0;
 }
+
+int wire_format_of(const char *s, size_t len, enum wire_format *ret, struct pcv_err *e)
+{
+    static const char *const names[] = {
+        [WIRE_JSON] = "json", [WIRE_PNG] = "png", [WIRE_FLO] = "flo",
+        [WIRE_WAV] = "wav",   [WIRE_RAW] = "raw",
+    };
+
+    for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++)
+        if (strlen(names[i]) == len && memcmp(names[i], s, len) == 0) {
+            *ret = (enum wire_format)i;
+            return 0;
+        }
+    return pcv_fail(e, PCV_EUNKNOWN, "unknown format; known are json, png, flo, wav, raw");
+}

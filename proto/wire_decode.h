@@ -29,6 +29,9 @@ PCV_CHECK int wire_media_type(struct wire_arena *a, const char *s, size_t len, c
 /* What says it is text is UTF-8 without NUL. */
 PCV_CHECK int wire_media_check(const struct wire_media *m, struct pcv_err *e);
 
+/* What a format is called: json, png, flo, wav, raw. PCV_EUNKNOWN. */
+PCV_CHECK int wire_format_of(const char *s, size_t len, enum wire_format *ret, struct pcv_err *e);
+
 /* The next value, an array of queries, into r. */
 PCV_CHECK int wire_read_queries(struct wire_reader *rd, struct wire_request *r);
 

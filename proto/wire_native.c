@@ -6,24 +6,107 @@
 
 /* ---- queries --------------------------------------------------------------------------------- */
 
+/* [x, y] */
+static int read_point(struct wire_reader *rd, int32_t *to)
+{
+    int64_t v;
+    int r, n = 0;
+
+    if ((r = wire_read_open(rd, '[', "a point [x, y]")) < 0)
+        return r;
+    while ((r = wire_read_item(rd)) > 0) {
+        if (n == 2)
+            return wire_read_fail(rd, PCV_EFORMAT, "a point is [x, y]");
+        if ((r = wire_read_int(rd, 0, WIRE_MAX_COORDINATE, &v)) < 0)
+            return r;
+        to[n++] = (int32_t)v;
+    }
+    return r == 0 && n < 2 ? wire_read_fail(rd, PCV_EFORMAT, "a point is [x, y]") : r;
+}
+
+static int read_points(struct wire_reader *rd, struct wire_query *q)
+{
+    int32_t(*all)[2] = NULL;
+    int r, n = 0;
+
+    if ((r = wire_read_open(rd, '[', "an array of points [x, y]")) < 0)
+        return r;
+    while ((r = wire_read_item(rd)) > 0) {
+        if (n == WIRE_MAX_POINTS)
+            return wire_read_fail(rd, PCV_ELIMIT, "more than %d points", WIRE_MAX_POINTS);
+        if (!(all = wire_arena_room(rd->arena, all, n, sizeof(*all))))
+            return wire_read_fail(rd, PCV_ENOMEM, "out of memory");
+        if ((r = read_point(rd, all[n++])) < 0)
+            return r;
+    }
+    if (r == 0 && n == 0)
+        return wire_read_fail(rd, PCV_EMISSING, "no point; leave it out to ask all");
+    q->points = (const int32_t(*)[2])all;
+    q->npoints = n;
+    return r;
+}
+
+static int read_frames(struct wire_reader *rd, struct wire_query *q)
+{
+    int32_t *all = NULL;
+    int64_t v;
+    int r, n = 0;
+
+    if ((r = wire_read_open(rd, '[', "an array of frame numbers")) < 0)
+        return r;
+    while ((r = wire_read_item(rd)) > 0) {
+        if (n == WIRE_MAX_FRAMES)
+            return wire_read_fail(rd, PCV_ELIMIT, "more than %d frames", WIRE_MAX_FRAMES);
+        if (!(all = wire_arena_room(rd->arena, all, n, sizeof(*all))))
+            return wire_read_fail(rd, PCV_ENOMEM, "out of memory");
+        if ((r = wire_read_int(rd, 0, WIRE_MAX_COORDINATE, &v)) < 0)
+            return r;
+        all[n++] = (int32_t)v;
+    }
+    if (r == 0 && n == 0)
+        return wire_read_fail(rd, PCV_EMISSING, "no frame; leave it out to ask all");
+    q->frames = all;
+    q->nframes = n;
+    return r;
+}
+
+static int read_pool(struct wire_reader *rd, struct wire_query *q)
+{
+    struct wire_str s;
+    int r = wire_read_text(rd, &s);
+
+    if (r < 0)
+        return r;
+    q->pooled = true;
+    q->pool = s.len == 4 && memcmp(s.s, "none", 4) == 0 ? WIRE_POOL_NONE : WIRE_POOL_MEAN;
+    if (q->pool == WIRE_POOL_MEAN && (s.len != 4 || memcmp(s.s, "mean", 4)))
+        return wire_read_fail(rd, PCV_EUNKNOWN, "known are mean and none");
+    return 0;
+}
+
+static int read_top_k(struct wire_reader *rd, struct wire_query *q)
+{
+    int64_t top_k;
+    int r = wire_read_int(rd, 1, WIRE_MAX_TOP_K, &top_k);
+
+    if (r == 0)
+        q->top_k = (int)top_k;
+    return r;
+}
+
 static int read_query(struct wire_reader *rd, struct wire_query *q)
 {
-    static const char *const keys[] = {"task", "top_k", NULL};
+    static const char *const keys[] = {"task", "top_k", "points", "frames", "pool", NULL};
+    static int (*const read[])(struct wire_reader *, struct wire_query *) = {
+        NULL, read_top_k, read_points, read_frames, read_pool};
     uint32_t seen = 0;
-    int64_t top_k;
     int r, k;
 
     q->top_k = WIRE_DEFAULT_TOP_K;
     if ((r = wire_read_open(rd, '{', "an object with a task")) < 0)
         return r;
     while ((r = wire_read_key(rd, keys, WIRE_STRICT, &seen, &k)) > 0) {
-        if (k == 0) {
-            r = wire_read_cstr(rd, &q->task);
-        } else {
-            r = wire_read_int(rd, 1, WIRE_MAX_TOP_K, &top_k);
-            if (r == 0)
-                q->top_k = (int)top_k;
-        }
+        r = read[k] ? read[k](rd, q) : wire_read_cstr(rd, &q->task);
         if (r < 0)
             return r;
     }
@@ -165,9 +248,20 @@ static int read_inputs(struct wire_reader *rd, struct wire_request *r)
     return ret;
 }
 
+static int read_format(struct wire_reader *rd, struct wire_request *r)
+{
+    struct wire_str s;
+    int ret = wire_read_text(rd, &s);
+
+    if (ret == 0 && (ret = wire_format_of(s.s, s.len, &r->format, rd->e)) < 0)
+        return wire_read_fail_at(rd, ret);
+    return ret;
+}
+
 static int read_request(struct wire_reader *rd, struct wire_request *r)
 {
-    static const char *const keys[] = {"inputs", "queries", "priority", "timeout_ms", NULL};
+    static const char *const keys[] = {"inputs",     "queries", "priority",
+                                       "timeout_ms", "format",  NULL};
     uint32_t seen = 0;
     int64_t v = 0;
     int ret, k;
@@ -186,6 +280,7 @@ static int read_request(struct wire_reader *rd, struct wire_request *r)
             ret = wire_read_int(rd, 0, WIRE_MAX_TIMEOUT_MS, &v);
             r->timeout_us = (uint64_t)v * 1000;
             break;
+        case 4: ret = read_format(rd, r); break;
         }
         if (ret < 0)
             return ret;

@@ -72,19 +72,110 @@ static bool fills(struct wire_writer *w, const struct wire_result *r)
     return true;
 }
 
+static bool motions(struct wire_writer *w, const struct wire_result *r)
+{
+    wire_key(w, "points");
+    wire_open(w, '[');
+    for (int i = 0; i < r->nmotions; i++) {
+        const struct wire_motion *m = &r->motions[i];
+
+        if (!isfinite(m->u) || !isfinite(m->v))
+            return false;
+        wire_open(w, '{');
+        wire_key(w, "x");
+        wire_int(w, m->x);
+        wire_key(w, "y");
+        wire_int(w, m->y);
+        wire_key(w, "u");
+        wire_f32(w, m->u);
+        wire_key(w, "v");
+        wire_f32(w, m->v);
+        wire_close(w, '}');
+    }
+    wire_close(w, ']');
+    return true;
+}
+
+static size_t count_of(const struct wire_result *r)
+{
+    size_t n = 1;
+
+    for (int i = 0; i < r->ndim; i++)
+        n *= (size_t)r->shape[i];
+    return n;
+}
+
+static bool tensor(struct wire_writer *w, const struct wire_result *r)
+{
+    wire_key(w, "shape");
+    wire_open(w, '[');
+    for (int i = 0; i < r->ndim; i++)
+        wire_int(w, r->shape[i]);
+    wire_close(w, ']');
+    wire_key(w, "b64");
+    wire_b64(w, r->numbers, count_of(r) * sizeof(float));
+    return true;
+}
+
+static bool files(struct wire_writer *w, const struct wire_result *r)
+{
+    wire_key(w, "files");
+    wire_open(w, '[');
+    for (int i = 0; i < r->nfiles; i++) {
+        wire_open(w, '{');
+        wire_key(w, "index");
+        if (r->files[i].index < 0)
+            wire_null(w);
+        else
+            wire_int(w, r->files[i].index);
+        wire_key(w, "type");
+        wire_text(w, r->files[i].type);
+        wire_key(w, "b64");
+        wire_b64(w, r->files[i].data, r->files[i].len);
+        wire_close(w, '}');
+    }
+    wire_close(w, ']');
+    return true;
+}
+
+static bool vectors(struct wire_writer *w, const struct wire_result *r)
+{
+    const size_t n = count_of(r), width = (size_t)r->shape[r->ndim - 1];
+
+    for (size_t i = 0; i < n; i++)
+        if (!isfinite(r->numbers[i]))
+            return false;
+    wire_key(w, "embedding");
+    wire_open(w, '[');
+    for (size_t i = 0; i < n; i += width) {
+        if (r->ndim > 1)
+            wire_open(w, '[');
+        wire_f32s(w, r->numbers + i, width);
+        if (r->ndim > 1)
+            wire_close(w, ']');
+    }
+    wire_close(w, ']');
+    return true;
+}
+
+static bool classes(struct wire_writer *w, const struct wire_result *r)
+{
+    wire_key(w, "labels");
+    return labels(w, r->labels, r->nlabels);
+}
+
 static bool result(struct wire_writer *w, const struct wire_result *r)
 {
+    static bool (*const write[])(struct wire_writer *, const struct wire_result *) = {
+        [WIRE_CLASSES] = classes, [WIRE_FILLS] = fills, [WIRE_MOTIONS] = motions,
+        [WIRE_TENSOR] = tensor,   [WIRE_FILES] = files, [WIRE_VECTORS] = vectors,
+    };
     bool ok;
 
     wire_open(w, '{');
     wire_key(w, "task");
     wire_text(w, r->task);
-    if (r->kind == WIRE_CLASSES) {
-        wire_key(w, "labels");
-        ok = labels(w, r->labels, r->nlabels);
-    } else {
-        ok = fills(w, r);
-    }
+    ok = write[r->kind](w, r);
     wire_close(w, '}');
     return ok;
 }

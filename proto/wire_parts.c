@@ -8,7 +8,7 @@
 struct options {
     struct wire_request *req;
     bool queries; /* a JSON array of them came */
-    bool top_k, priority, timeout;
+    bool top_k, format, priority, timeout;
     bool last_top_k; /* the last task has its own */
 };
 
@@ -105,6 +105,13 @@ static int take_queries(struct options *s, const struct option *o, struct pcv_er
     return r < 0 ? r : wire_read_end(&rd);
 }
 
+static int take_format(struct options *s, const struct option *o, struct pcv_err *e)
+{
+    int r = once(&s->format, e);
+
+    return r < 0 ? r : wire_format_of(o->value, o->len, &s->req->format, e);
+}
+
 static int take_priority(struct options *s, const struct option *o, struct pcv_err *e)
 {
     int64_t v = 0;
@@ -134,7 +141,7 @@ static const struct {
 } known[] = {
     {"task", take_task, true},          {"top_k", take_top_k, true},
     {"queries", take_queries, false},   {"priority", take_priority, true},
-    {"timeout_ms", take_timeout, true},
+    {"timeout_ms", take_timeout, true}, {"format", take_format, true},
 };
 
 /* Index into known, or -1. */
@@ -154,7 +161,7 @@ static int take_argument(struct options *s, const struct wire_arg *arg, struct p
     o.len = strlen(o.value);
     if (k < 0 || !known[k].argument)
         r = pcv_fail(e, PCV_EUNKNOWN,
-                     "unknown argument; known are task, top_k, priority, timeout_ms");
+                     "unknown argument; known are task, top_k, format, priority, timeout_ms");
     else
         r = known[k].take(s, &o, e);
     return r < 0 ? fail_at(&o, r, e) : 0;

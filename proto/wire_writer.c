@@ -1,4 +1,5 @@
 #include "proto/wire_writer.h"
+#include "proto/wire_base64.h"
 #include "proto/wire_utf8.h"
 
 #include <math.h>
@@ -254,4 +255,19 @@ void wire_discard(struct wire_writer *w)
 {
     free(w->data);
     *w = (struct wire_writer){0};
+}
+
+void wire_b64(struct wire_writer *w, const void *data, size_t len)
+{
+    const size_t n = wire_base64_length(len);
+    char *to;
+
+    member(w);
+    to = room(w, n + 2);
+    if (!to)
+        return;
+    to[0] = to[n + 1] = '"';
+    wire_base64_encode(data, len, to + 1);
+    w->len += n + 2;
+    w->comma = true;
 }

@@ -45,6 +45,9 @@ void wire_f32s(struct wire_writer *w, const float *v, size_t n);
  * |v| < 9e9. Others, and what is not finite, are null. */
 void wire_fixed(struct wire_writer *w, double v, int decimals);
 
+/* Bytes as a base64 string. */
+void wire_b64(struct wire_writer *w, const void *data, size_t len);
+
 /* Bytes as they are. */
 void wire_raw(struct wire_writer *w, const void *data, size_t len);
 

@@ -1,20 +1,8 @@
-#include "server/adapt.h"
+#include "server/adapt_internal.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* What the steps below share. */
-struct adapt {
-    const struct pcv_model *model;
-    const struct pcv_model_info *info;
-    struct wire_request *request;
-    int max_items;
-    const atomic_bool *cancelled;
-    bool *busy;
-    struct srv_job *job;
-    struct pcv_err *e;
-};
 
 bool srv_adapt_is_slow(const struct wire_request *r)
 {
@@ -41,6 +29,7 @@ void srv_job_free(struct srv_job *j)
     free(j->queries);
     free(j->tasks);
     free(j->slot);
+    srv_job_flow_free(j->flow);
     free(j);
 }
 
@@ -54,54 +43,6 @@ static int task_slot(struct srv_job *j, int task)
             return i;
     j->tasks[j->ntasks].task = task;
     return j->ntasks++;
-}
-
-/* Whether the native form has an answer for it; the others answer in tensors. */
-static bool has_native_answer(const struct adapt *a, int task)
-{
-    enum pcv_task_kind k = a->info->tasks[task].kind;
-    return k == PCV_TASK_CLASSIFY || k == PCV_TASK_FILL_MASK;
-}
-
-static int no_native_answer(struct adapt *a, int task)
-{
-    return pcv_fail(a->e, PCV_EUNKNOWN,
-                    "task %s answers in tensors: ask for output %s at /v2/models/.../infer",
-                    a->info->tasks[task].name, a->info->tasks[task].output.name);
-}
-
-/* The tasks that queries name. */
-static int named_tasks(struct adapt *a)
-{
-    struct srv_job *j = a->job;
-    for (int i = 0; i < j->nslots; i++) {
-        int task = pcv_task_find(a->model, a->request->queries[i].task, a->e);
-        if (task >= 0 && !has_native_answer(a, task))
-            task = no_native_answer(a, task);
-        if (task < 0) {
-            a->e->where[0] = 0;
-            return pcv_err_at(a->e, "$.queries[%d].task", i);
-        }
-        j->slot[i] = task_slot(j, task);
-    }
-    return 0;
-}
-
-/* Every query names a task; without any, all tasks that have an answer. */
-static int native_tasks(struct adapt *a)
-{
-    const struct wire_request *r = a->request;
-    struct srv_job *j = a->job;
-    j->nslots = r->nqueries;
-    j->slot = calloc((size_t)(r->nqueries + a->info->ntasks) + 1, sizeof *j->slot);
-    if (!j->slot)
-        return pcv_fail(a->e, PCV_ENOMEM, "no memory");
-    if (r->nqueries)
-        return named_tasks(a);
-    for (int i = 0; i < a->info->ntasks; i++)
-        if (has_native_answer(a, i))
-            j->slot[j->nslots++] = task_slot(j, i);
-    return j->nslots ? 0 : no_native_answer(a, 0);
 }
 
 /* The task whose output has this name. */
@@ -138,8 +79,7 @@ static int oip_tasks(struct adapt *a)
 
 /* ---- inputs ---------------------------------------------------------------------------------- */
 
-/* nitems and the lists of that length. */
-static int make_room(struct adapt *a, int nitems)
+int srv_adapt_room(struct adapt *a, int nitems)
 {
     struct srv_job *j = a->job;
     j->inputs = calloc((size_t)nitems, sizeof *j->inputs);
@@ -151,25 +91,33 @@ static int make_room(struct adapt *a, int nitems)
     return 0;
 }
 
-static int native_inputs(struct adapt *a)
+void srv_adapt_media(const struct adapt *a, struct pcv_media *media)
 {
     const struct wire_request *r = a->request;
-    struct pcv_media media[WIRE_MAX_MEDIA];
-    if (make_room(a, 1))
-        return a->e->code;
     for (int i = 0; i < r->nmedia; i++)
         media[i] = (struct pcv_media){.input = r->media[i].input,
                                       .data = r->media[i].data,
                                       .len = r->media[i].len,
                                       .type = r->media[i].type};
-    int code = pcv_input_from_media(&a->job->inputs[0], a->model, media, r->nmedia, a->e);
-    if (code) { /* the engine's place begins with the input's name */
-        char where[sizeof a->e->where];
-        memcpy(where, a->e->where, sizeof where);
-        a->e->where[0] = 0;
-        pcv_err_at(a->e, "$.inputs%s%s", *where ? "." : "", where);
-    }
+}
+
+int srv_adapt_at_input(struct adapt *a, int code)
+{
+    char where[sizeof a->e->where]; /* the engine's place begins with the input's name */
+    memcpy(where, a->e->where, sizeof where);
+    a->e->where[0] = 0;
+    pcv_err_at(a->e, "$.inputs%s%s", *where ? "." : "", where);
     return code;
+}
+
+static int native_inputs(struct adapt *a)
+{
+    struct pcv_media media[WIRE_MAX_MEDIA];
+    if (srv_adapt_room(a, 1))
+        return a->e->code;
+    srv_adapt_media(a, media);
+    int code = pcv_input_from_media(&a->job->inputs[0], a->model, media, a->request->nmedia, a->e);
+    return code ? srv_adapt_at_input(a, code) : 0;
 }
 
 /* Puts "$.inputs[i]" before the name of the tensor where the engine found a fault. */
@@ -243,7 +191,7 @@ static int oip_inputs(struct adapt *a)
                  (long long)n, a->max_items);
         return pcv_err_at(a->e, "$.inputs");
     }
-    if (make_room(a, (int)n))
+    if (srv_adapt_room(a, (int)n))
         return a->e->code;
     for (int i = 0; i < n; i++) {
         if (atomic_load(a->cancelled))
@@ -291,8 +239,7 @@ static int native_rows(struct adapt *a, struct srv_job_task *t)
     return 0;
 }
 
-/* Takes bytes from the budget. */
-static int take_budget(struct adapt *a, double bytes)
+int srv_adapt_budget(struct adapt *a, double bytes)
 {
     struct srv_job_budget *b = a->job->budget;
     if (bytes > (double)b->limit) {
@@ -337,7 +284,7 @@ static int make_logits(struct adapt *a)
     }
     for (int i = 0; i < j->nslots; i++)
         bytes += reply_bytes(a, i);
-    if (take_budget(a, bytes))
+    if (srv_adapt_budget(a, bytes))
         return a->e->code;
     for (int i = 0; i < j->ntasks; i++) {
         struct srv_job_task *t = &j->tasks[i];
@@ -347,6 +294,17 @@ static int make_logits(struct adapt *a)
             return pcv_fail(a->e, PCV_ENOMEM, "no memory for %zu results", n);
     }
     return 0;
+}
+
+void srv_adapt_count(struct adapt *a, const struct pcv_item *item)
+{
+    struct srv_job *j = a->job;
+    struct pcv_cost cost;
+    pcv_cost_item(a->model, item, &cost, NULL);
+    j->tokens += pcv_input_tokens(item->input);
+    j->gmac.encode += cost.encode / 1e9;
+    j->gmac.process += cost.process / 1e9;
+    j->gmac.decode += cost.decode / 1e9;
 }
 
 /* Items with their queries, checked, and what they cost. */
@@ -369,15 +327,24 @@ static int make_items(struct adapt *a)
             if (pcv_query_check(a->model, item->input, &item->queries[k], a->e))
                 return pcv_err_at(a->e, "$.queries");
             j->output_queries += t->rows;
+            j->tasks[k].total += t->rows;
         }
-        struct pcv_cost cost;
-        pcv_cost_item(a->model, item, &cost, NULL);
-        j->tokens += pcv_input_tokens(item->input);
-        j->gmac.encode += cost.encode / 1e9;
-        j->gmac.process += cost.process / 1e9;
-        j->gmac.decode += cost.decode / 1e9;
+        srv_adapt_count(a, item);
     }
     return 0;
+}
+
+static int adapt(struct adapt *a)
+{
+    const bool oip = a->request->form == WIRE_OIP; /* its BYTES tensors are media */
+    int code = oip ? oip_tasks(a) : srv_adapt_native_tasks(a);
+    if (!code && !oip && srv_adapt_is_flow(a))
+        return srv_adapt_flow(a);
+    if (!code)
+        code = oip && !a->request->nmedia ? oip_inputs(a) : native_inputs(a);
+    if (!code)
+        code = make_logits(a);
+    return code ? code : make_items(a);
 }
 
 int srv_adapt(struct srv_job **ret, const struct pcv_model *m, struct wire_request *r,
@@ -394,17 +361,15 @@ int srv_adapt(struct srv_job **ret, const struct pcv_model *m, struct wire_reque
     a.job = calloc(1, sizeof *a.job);
     if (a.job) {
         a.job->budget = budget;
-        a.job->tasks = calloc((size_t)a.info->ntasks + 1, sizeof *a.job->tasks);
+        a.job->tasks =
+            calloc((size_t)a.info->ntasks + (size_t)r->nqueries + 1, sizeof *a.job->tasks);
     }
     if (!a.job || !a.job->tasks) {
         srv_job_free(a.job);
         return pcv_fail(e, PCV_ENOMEM, "no memory");
     }
-    bool oip = r->form == WIRE_OIP; /* its BYTES tensors are media */
-    int code;
-    if ((code = oip ? oip_tasks(&a) : native_tasks(&a)) ||
-        (code = oip && !r->nmedia ? oip_inputs(&a) : native_inputs(&a)) ||
-        (code = make_logits(&a)) || (code = make_items(&a))) {
+    int code = adapt(&a);
+    if (code) {
         srv_job_free(a.job);
         return code;
     }

@@ -21,8 +21,18 @@ struct srv_job_budget {
 struct srv_job_task {
     int task;       /* index in the model */
     int64_t rows;   /* output queries of each item */
-    float *logits;  /* [nitems, rows, width] */
+    float *logits;  /* [nitems, rows, width]; of flow at points: as many rows as tiles have */
     int32_t *which; /* [rows] positions, or NULL for all in order */
+    int64_t total;  /* output queries of all items */
+};
+
+/* A pair of pictures: every item is a tile, and what the tiles say becomes one field. */
+struct srv_job_flow {
+    struct pcv_flow_grid grid;
+    int npoints; /* 0: every pixel; points are the request's */
+    const int32_t (*points)[2];
+    int32_t **rows;     /* [tiles] with points: the output queries of each tile, in one block */
+    const float **tile; /* [tiles] into the task's logits; NULL: not computed */
 };
 
 struct srv_job {
@@ -33,6 +43,7 @@ struct srv_job {
     struct srv_job_task *tasks; /* [ntasks] */
     int *slot; /* native: the entry of tasks for each query of the request, or in model order */
     int nslots;
+    struct srv_job_flow *flow;      /* own, or NULL */
     int64_t tokens, output_queries; /* of all items */
     struct wire_stages gmac;        /* of all items */
     size_t bytes;                   /* taken from the budget */

@@ -112,8 +112,7 @@ static void encode(struct srv_request *r, struct srv_exchange *x)
                .decode = r->decode_s * 1e3,
                .total = (double)(srv_now_ns() - r->arrived_ns) / 1e6},
     };
-    r->code = srv_results_encode(r->model->engine, r->wire, r->job, &reply, &r->body, &r->len,
-                                 &r->header_len, &r->err);
+    r->code = srv_results_encode(r->model->engine, r->wire, r->job, &reply, &r->made, &r->err);
 }
 
 static void count_reply(struct srv_request *r)
@@ -129,7 +128,7 @@ static void count_reply(struct srv_request *r)
                         labels);
     srv_metrics_add(m, SRV_M_tokens_total, (double)j->tokens, labels);
     for (int i = 0; i < j->ntasks; i++)
-        srv_metrics_add(m, SRV_M_output_queries_total, (double)j->tasks[i].rows * j->nitems,
+        srv_metrics_add(m, SRV_M_output_queries_total, (double)j->tasks[i].total,
                         SRV_LABELS(model, r->model->info->tasks[j->tasks[i].task].name));
 }
 
@@ -145,13 +144,12 @@ static void encoded(struct srv_request *r)
     }
     char length[24];
     struct srv_header header = {"Inference-Header-Content-Length", length};
-    bool binary = r->header_len >= 0;
-    snprintf(length, sizeof length, "%lld", (long long)r->header_len);
+    bool binary = r->made.header_len >= 0;
+    snprintf(length, sizeof length, "%lld", (long long)r->made.header_len);
     r->success = true;
     count_reply(r);
-    srv_http_reply(r->x, 200, binary ? "application/octet-stream" : "application/json", r->body,
-                   r->len, &header, binary);
-    r->body = NULL;
+    srv_http_reply(r->x, 200, r->made.type, r->made.body, r->made.len, &header, binary);
+    r->made.body = NULL;
     done(r);
 }
 

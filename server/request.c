@@ -39,7 +39,7 @@ struct srv_request *srv_request_new(struct srv_flow *f, struct srv_model *m, str
     r->model = m;
     r->x = x;
     r->arrived_ns = now_ns;
-    r->header_len = -1;
+    r->made.header_len = -1;
     atomic_init(&r->cancelled, false);
     return r;
 }
@@ -61,7 +61,7 @@ void srv_request_settle(struct srv_request *r)
     srv_job_free(r->job);
     wire_request_free(r->wire);
     srv_source_clear(&r->source);
-    free(r->body);
+    free(r->made.body);
     free(r);
 }
 

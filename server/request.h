@@ -28,6 +28,7 @@
 #include "server/batcher.h"
 #include "server/http.h"
 #include "server/registry.h"
+#include "server/results.h"
 #include "server/source.h"
 
 enum srv_state {
@@ -68,9 +69,7 @@ struct srv_request {
     double adapt_s, encode_s, process_s, decode_s; /* the batch's, for the last three */
     int batch_items;
 
-    char *body; /* REPLYING: the reply, own */
-    size_t len;
-    int64_t header_len;
+    struct srv_body_made made; /* REPLYING: the reply, own */
 };
 
 /* own: the flow's, srv_request_settle frees it. NULL without memory. State PARSED. */

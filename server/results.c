@@ -1,26 +1,18 @@
-#include "server/results.h"
+#include "server/results_internal.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-/* Everything a native reply points to. */
-struct native {
-    const struct pcv_model *model;
-    const struct pcv_model_info *info;
-    const struct wire_request *request;
-    const struct srv_job *job;
-    struct wire_result *results; /* [nslots] */
-    struct wire_fill *fills;     /* one after the other */
-    struct wire_label *labels;
-    char (*texts)[8]; /* of tokens, one for each label */
-    struct pcv_score *scores;
-    char **filled; /* [nslots] texts with candidates in place */
-    size_t nfills, nlabels;
-};
-
 static int top_k_of(const struct wire_request *r, int slot)
 {
     return r->nqueries ? r->queries[slot].top_k : r->default_top_k;
+}
+
+void *srv_native_own(struct srv_native *n, void *p)
+{
+    if (p)
+        n->owned[n->nowned++] = p;
+    return p;
 }
 
 static const struct srv_job_task *task_of(const struct srv_job *j, int slot)
@@ -28,11 +20,14 @@ static const struct srv_job_task *task_of(const struct srv_job *j, int slot)
     return &j->tasks[j->slot[slot]];
 }
 
-static void native_free(struct native *n)
+static void native_free(struct srv_native *n)
 {
     for (int i = 0; n->filled && i < n->job->nslots; i++)
         free(n->filled[i]);
     free(n->filled);
+    for (int i = 0; i < n->nowned; i++)
+        free(n->owned[i]);
+    free(n->owned);
     free(n->results);
     free(n->fills);
     free(n->labels);
@@ -40,13 +35,20 @@ static void native_free(struct native *n)
     free(n->scores);
 }
 
-static int native_room(struct native *n, struct pcv_err *e)
+static bool has_labels(enum pcv_task_kind k)
+{
+    return k == PCV_TASK_CLASSIFY || k == PCV_TASK_FILL_MASK;
+}
+
+static int native_room(struct srv_native *n, struct pcv_err *e)
 {
     size_t nslots = (size_t)n->job->nslots, fills = 0, labels = 0, width = 0;
     for (int i = 0; i < n->job->nslots; i++) {
         const struct srv_job_task *t = task_of(n->job, i);
-        fills += (size_t)t->rows;
-        labels += (size_t)t->rows * (size_t)top_k_of(n->request, i);
+        if (n->info->tasks[t->task].kind == PCV_TASK_FILL_MASK)
+            fills += (size_t)t->rows;
+        if (has_labels(n->info->tasks[t->task].kind))
+            labels += (size_t)t->rows * (size_t)top_k_of(n->request, i);
         if (width < (size_t)n->info->tasks[t->task].width)
             width = (size_t)n->info->tasks[t->task].width;
     }
@@ -56,12 +58,13 @@ static int native_room(struct native *n, struct pcv_err *e)
     n->labels = calloc(labels + 1, sizeof *n->labels);
     n->texts = calloc(labels + 1, sizeof *n->texts);
     n->scores = calloc(width + 1, sizeof *n->scores);
-    if (n->results && n->filled && n->fills && n->labels && n->texts && n->scores)
+    n->owned = calloc(nslots * SRV_NATIVE_OWNED + 1, sizeof *n->owned);
+    if (n->owned && n->results && n->filled && n->fills && n->labels && n->texts && n->scores)
         return 0;
     return pcv_fail(e, PCV_ENOMEM, "no memory for %zu results", labels);
 }
 
-static void classes(struct native *n, int slot, struct wire_result *result)
+static void classes(struct srv_native *n, int slot, struct wire_result *result)
 {
     const struct srv_job_task *t = task_of(n->job, slot);
     int width = n->info->tasks[t->task].width, k = top_k_of(n->request, slot);
@@ -116,7 +119,7 @@ static char *fill_text(const struct wire_media *text, const struct wire_fill *fi
     return out;
 }
 
-static void masks(struct native *n, int slot, struct wire_result *result)
+static void masks(struct srv_native *n, int slot, struct wire_result *result)
 {
     const struct srv_job_task *t = task_of(n->job, slot);
     int width = n->info->tasks[t->task].width, k = top_k_of(n->request, slot);
@@ -147,24 +150,52 @@ static void masks(struct native *n, int slot, struct wire_result *result)
         result->text = n->filled[slot] = fill_text(text, fills, result->nfills, &result->text_len);
 }
 
-static int encode_native(const struct pcv_model *m, const struct wire_request *r,
-                         const struct srv_job *j, struct wire_reply *reply, char **body,
-                         size_t *len, struct pcv_err *e)
+static int answer(struct srv_native *n, int slot, struct pcv_err *e)
 {
-    struct native n = {.model = m, .info = pcv_model_info(m), .request = r, .job = j};
-    int code = native_room(&n, e);
-    for (int i = 0; !code && i < j->nslots; i++) {
-        const struct pcv_task_info *task = &n.info->tasks[task_of(j, i)->task];
-        n.results[i].task = task->name;
-        if (task->kind == PCV_TASK_FILL_MASK)
-            masks(&n, i, &n.results[i]);
-        else
-            classes(&n, i, &n.results[i]);
+    struct wire_result *result = &n->results[slot];
+    const struct pcv_task_info *task = &n->info->tasks[task_of(n->job, slot)->task];
+    result->task = task->name;
+    switch (task->kind) {
+    case PCV_TASK_FLOW: return srv_native_flow(n, result, e);
+    case PCV_TASK_FILL_MASK: masks(n, slot, result); return 0;
+    default: classes(n, slot, result); return 0;
     }
+}
+
+/* The only answer as a file: what the task made, or its numbers. */
+static int encode_file(const struct srv_native *n, struct srv_body_made *made, struct pcv_err *e)
+{
+    const struct wire_result *r = &n->results[0];
+    size_t len = r->kind == WIRE_FILES ? r->files[0].len : sizeof(float);
+    for (int i = 0; r->kind != WIRE_FILES && i < r->ndim; i++)
+        len *= (size_t)r->shape[i];
+    char *copy = malloc(len ? len : 1);
+    if (!copy)
+        return pcv_fail(e, PCV_ENOMEM, "no memory for a reply of %zu bytes", len);
+    memcpy(copy, r->kind == WIRE_FILES ? r->files[0].data : r->numbers, len);
+    *made = (struct srv_body_made){.body = copy,
+                                   .len = len,
+                                   .header_len = -1,
+                                   .type = r->kind == WIRE_FILES ? r->files[0].type
+                                                                 : "application/octet-stream"};
+    return 0;
+}
+
+static int encode_native(const struct pcv_model *m, const struct wire_request *r,
+                         const struct srv_job *j, struct wire_reply *reply,
+                         struct srv_body_made *made, struct pcv_err *e)
+{
+    struct srv_native n = {.model = m, .info = pcv_model_info(m), .request = r, .job = j};
+    int code = native_room(&n, e);
+    for (int i = 0; !code && i < j->nslots; i++)
+        code = answer(&n, i, e);
     reply->nresults = j->nslots;
     reply->results = n.results;
+    made->header_len = -1;
+    made->type = "application/json";
     if (!code)
-        code = wire_native_encode(reply, body, len, e);
+        code = r->format == WIRE_JSON ? wire_native_encode(reply, &made->body, &made->len, e)
+                                      : encode_file(&n, made, e);
     native_free(&n);
     return code;
 }
@@ -221,15 +252,20 @@ static int encode_oip(const struct pcv_model *m, const struct wire_request *r,
 }
 
 int srv_results_encode(const struct pcv_model *m, const struct wire_request *r,
-                       const struct srv_job *j, const struct wire_reply *reply, char **body,
-                       size_t *len, int64_t *header_len, struct pcv_err *e)
+                       const struct srv_job *j, const struct wire_reply *reply,
+                       struct srv_body_made *ret, struct pcv_err *e)
 {
     struct wire_reply full = *reply;
-    if (r->form == WIRE_OIP)
-        return encode_oip(m, r, j, &full, body, len, header_len, e);
-    int code = encode_native(m, r, j, &full, body, len, e);
+    struct srv_body_made made = {0};
+    int code;
+    if (r->form == WIRE_OIP) {
+        code = encode_oip(m, r, j, &full, &made.body, &made.len, &made.header_len, e);
+        made.type = made.header_len >= 0 ? "application/octet-stream" : "application/json";
+    } else {
+        code = encode_native(m, r, j, &full, &made, e);
+    }
     if (!code)
-        *header_len = -1;
+        *ret = made;
     return code;
 }
 
@@ -239,7 +275,7 @@ int64_t srv_results_size(const struct pcv_model *m, const struct srv_job *j)
     int64_t n = 0;
     for (int i = 0; i < j->nslots; i++) {
         const struct srv_job_task *t = task_of(j, i);
-        n += t->rows * j->nitems * info->tasks[t->task].width;
+        n += t->total * info->tasks[t->task].width;
     }
     return n;
 }

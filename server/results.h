@@ -6,12 +6,19 @@
 
 #include "server/adapt.h"
 
-/* r and j are what was asked and computed; *reply has everything but results and outputs. own:
- * free(*body). *header_len as wire_oip_encode has it, -1 for the native form. PCV_ERANGE when a
- * result is not finite and JSON cannot say it. */
+/* The body of a reply. */
+struct srv_body_made {
+    char *body; /* own: free() */
+    size_t len;
+    int64_t header_len; /* as wire_oip_encode has it, -1 for the native form */
+    const char *type;   /* media type, static */
+};
+
+/* r and j are what was asked and computed; *reply has everything but results and outputs.
+ * PCV_ERANGE when a result is not finite and JSON cannot say it. */
 PCV_CHECK int srv_results_encode(const struct pcv_model *m, const struct wire_request *r,
                                  const struct srv_job *j, const struct wire_reply *reply,
-                                 char **body, size_t *len, int64_t *header_len, struct pcv_err *e);
+                                 struct srv_body_made *ret, struct pcv_err *e);
 
 /* Numbers to look at, to judge whether it is slow. */
 int64_t srv_results_size(const struct pcv_model *m, const struct srv_job *j);

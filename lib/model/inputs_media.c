@@ -170,3 +170,10 @@ int pcv_flow_input(struct pcv_input **ret, const struct pcv_flow *f, int tile, s
 
     return in ? pcv_inputs_finish(ret, in, pcv_flow_append(in, f, tile, e), e) : PCV_ENOMEM;
 }
+
+size_t pcv_flow_input_bytes(const struct pcv_flow *f)
+{
+    const size_t pixels = (size_t)f->grid.tile_width * (size_t)f->grid.tile_height;
+
+    return (size_t)(f->adapter->grid.raw + 2) * pixels * sizeof(float); /* and two statistics */
+}

@@ -1,0 +1,104 @@
+/* adapt_query.c - what the native form asks: tasks, and whether the question suits the task. */
+#include "server/adapt_internal.h"
+
+#include <stdlib.h>
+
+/* Whether the native form has an answer for a kind of task; the others answer in tensors. */
+static bool has_answer(enum pcv_task_kind k)
+{
+    return k == PCV_TASK_CLASSIFY || k == PCV_TASK_FILL_MASK || k == PCV_TASK_FLOW;
+}
+
+static int no_answer(struct adapt *a, int task)
+{
+    return pcv_fail(a->e, PCV_EUNKNOWN,
+                    "task %s answers in tensors: ask for output %s at /v2/models/.../infer",
+                    a->info->tasks[task].name, a->info->tasks[task].output.name);
+}
+
+/* Queries that ask the same of a task share an entry. */
+static int slot_of(struct srv_job *j, int task)
+{
+    for (int i = 0; i < j->ntasks; i++)
+        if (j->tasks[i].task == task)
+            return i;
+    j->tasks[j->ntasks].task = task;
+    return j->ntasks++;
+}
+
+/* What a query says beside its task must mean something to the task. */
+static int check_fields(struct adapt *a, int i, enum pcv_task_kind kind)
+{
+    const struct wire_query *q = &a->request->queries[i];
+    const char *field = q->npoints && kind != PCV_TASK_FLOW     ? "points"
+                        : q->nframes && kind != PCV_TASK_IMAGE  ? "frames"
+                        : q->pooled && kind != PCV_TASK_LATENTS ? "pool"
+                                                                : NULL;
+    if (!field)
+        return 0;
+    pcv_fail(a->e, PCV_EFORMAT, "task %s has no %s", q->task, field);
+    return pcv_err_at(a->e, "$.queries[%d].%s", i, field);
+}
+
+static int named_tasks(struct adapt *a)
+{
+    struct srv_job *j = a->job;
+    for (int i = 0; i < j->nslots; i++) {
+        int task = pcv_task_find(a->model, a->request->queries[i].task, a->e);
+        if (task >= 0 && !has_answer(a->info->tasks[task].kind))
+            task = no_answer(a, task);
+        if (task < 0) {
+            a->e->where[0] = 0;
+            return pcv_err_at(a->e, "$.queries[%d].task", i);
+        }
+        if (check_fields(a, i, a->info->tasks[task].kind))
+            return a->e->code;
+        j->slot[i] = slot_of(j, task);
+    }
+    return 0;
+}
+
+/* Formats that a kind of task has beside JSON. */
+static bool has_format(enum pcv_task_kind kind, const struct wire_query *q, enum wire_format f)
+{
+    switch (kind) {
+    case PCV_TASK_FLOW:
+        return f == WIRE_RAW || (!(q && q->npoints) && (f == WIRE_PNG || f == WIRE_FLO));
+    default: return false;
+    }
+}
+
+/* A file holds one answer, of a task that has such files. */
+static int check_format(struct adapt *a)
+{
+    const struct wire_request *r = a->request;
+    const struct srv_job *j = a->job;
+    if (r->format == WIRE_JSON)
+        return 0;
+    if (j->nslots != 1) {
+        pcv_fail(a->e, PCV_EFORMAT, "a file holds one answer, and %d tasks are asked", j->nslots);
+        return pcv_err_at(a->e, "format");
+    }
+    const struct pcv_task_info *task = &a->info->tasks[j->tasks[j->slot[0]].task];
+    if (has_format(task->kind, r->nqueries ? &r->queries[0] : NULL, r->format))
+        return 0;
+    pcv_fail(a->e, PCV_EFORMAT, "task %s has no such answer in this format", task->name);
+    return pcv_err_at(a->e, "format");
+}
+
+/* Every query names a task; without any, all tasks that have an answer. */
+int srv_adapt_native_tasks(struct adapt *a)
+{
+    const struct wire_request *r = a->request;
+    struct srv_job *j = a->job;
+    j->nslots = r->nqueries;
+    j->slot = calloc((size_t)(r->nqueries + a->info->ntasks) + 1, sizeof *j->slot);
+    if (!j->slot)
+        return pcv_fail(a->e, PCV_ENOMEM, "no memory");
+    if (r->nqueries && named_tasks(a))
+        return a->e->code;
+    for (int i = 0; !r->nqueries && i < a->info->ntasks; i++)
+        if (has_answer(a->info->tasks[i].kind))
+            j->slot[j->nslots++] = slot_of(j, i);
+    return j->nslots ? check_format(a) : no_answer(a, 0);
+}

@@ -1,0 +1,89 @@
+/* results_media.c - answers that are pictures, sounds and fields of numbers. */
+#include "server/results_internal.h"
+
+#include <stdlib.h>
+
+static int no_memory(struct pcv_err *e)
+{
+    return pcv_fail(e, PCV_ENOMEM, "no memory for the answer");
+}
+
+/* The answer is one file, made by somebody else. */
+static int one_file(struct srv_native *n, struct wire_result *r, int code, const char *type,
+                    void *data, size_t len, struct pcv_err *e)
+{
+    if (code)
+        return code;
+    srv_native_own(n, data);
+    struct wire_file *file = srv_native_own(n, calloc(1, sizeof *file));
+    if (!file)
+        return no_memory(e);
+    *file = (struct wire_file){.index = -1, .type = type, .data = data, .len = len};
+    r->kind = WIRE_FILES;
+    r->nfiles = 1;
+    r->files = file;
+    return 0;
+}
+
+static int flow_picture(struct srv_native *n, struct wire_result *r, const float *uv,
+                        struct pcv_err *e)
+{
+    const struct pcv_flow_grid *g = &n->job->flow->grid;
+    uint8_t *rgb = malloc((size_t)g->width * (size_t)g->height * 3);
+    void *png = NULL;
+    size_t len = 0;
+    if (!rgb)
+        return no_memory(e);
+    pcv_flow_color(uv, g->width, g->height, rgb);
+    int code = pcv_png_encode(rgb, g->width, g->height, &png, &len, e);
+    free(rgb);
+    return one_file(n, r, code, "image/png", png, len, e);
+}
+
+static int flow_points(struct srv_native *n, struct wire_result *r, const float *uv,
+                       struct pcv_err *e)
+{
+    const struct srv_job_flow *f = n->job->flow;
+    struct wire_motion *m = srv_native_own(n, calloc((size_t)f->npoints, sizeof *m));
+    if (!m)
+        return no_memory(e);
+    for (int i = 0; i < f->npoints; i++)
+        m[i] = (struct wire_motion){f->points[i][0], f->points[i][1], uv[2 * i], uv[2 * i + 1]};
+    r->kind = WIRE_MOTIONS;
+    r->nmotions = f->npoints;
+    r->motions = m;
+    return 0;
+}
+
+int srv_native_flow(struct srv_native *n, struct wire_result *r, struct pcv_err *e)
+{
+    const struct srv_job_flow *f = n->job->flow;
+    const struct pcv_flow_grid *g = &f->grid;
+    size_t count = f->npoints ? (size_t)f->npoints : (size_t)g->width * (size_t)g->height, len = 0;
+    float *uv = srv_native_own(n, malloc(count * 2 * sizeof *uv));
+    void *flo = NULL;
+    if (!uv)
+        return no_memory(e);
+    if (f->npoints)
+        pcv_flow_blend_points(g, f->points, f->npoints, f->tile, uv);
+    else
+        pcv_flow_blend(g, f->tile, uv);
+    switch (n->request->format) {
+    case WIRE_PNG: return flow_picture(n, r, uv, e);
+    case WIRE_FLO:
+        return one_file(n, r, pcv_flo_encode(uv, g->width, g->height, &flo, &len, e),
+                        "application/octet-stream", flo, len, e);
+    case WIRE_JSON:
+        if (f->npoints)
+            return flow_points(n, r, uv, e);
+        break;
+    default: break;
+    }
+    r->kind = WIRE_TENSOR;
+    r->numbers = uv;
+    r->ndim = f->npoints ? 2 : 3;
+    r->shape[0] = f->npoints ? f->npoints : g->height;
+    r->shape[1] = f->npoints ? 2 : g->width;
+    r->shape[2] = 2;
+    return 0;
+}
