@@ -3,6 +3,7 @@
 #include "proto/wire_base64.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 /* The test vectors of RFC 4648, section 10, and bytes above 127. */
 static void test_decodes(void **state)
@@ -97,12 +98,39 @@ static void test_all_bytes(void **state)
     }
 }
 
+/* The same vectors the other way. */
+static void test_encodes(void **state)
+{
+    static const struct {
+        const char *in, *out;
+        size_t n;
+    } cases[] = {
+        {"", "", 0},
+        {"f", "Zg==", 1},
+        {"fo", "Zm8=", 2},
+        {"foo", "Zm9v", 3},
+        {"foob", "Zm9vYg==", 4},
+        {"\xfb\xff\xbf", "+/+/", 3},
+        {"\xff\xff", "//8=", 2},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < LEN(cases); i++) {
+        char out[16] = "";
+
+        assert_int_equal(wire_base64_length(cases[i].n), strlen(cases[i].out));
+        wire_base64_encode(cases[i].in, cases[i].n, out);
+        assert_string_equal(out, cases[i].out);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_decodes),
         cmocka_unit_test(test_refuses),
         cmocka_unit_test(test_all_bytes),
+        cmocka_unit_test(test_encodes),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

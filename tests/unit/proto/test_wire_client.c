@@ -51,7 +51,8 @@ static void test_native_request(void **state)
         {.input = "text", .data = "caf\xc3\xa9 \"[MASK]\"\n", .len = 15, .type = "text/plain"},
         {.input = "bad", .data = "\xff", .len = 1, .type = "application/x"},
     };
-    struct wire_query queries[] = {{"classify", 3}, {"fill-mask", 7}};
+    struct wire_query queries[] = {{.task = "classify", .top_k = 3},
+                                   {.task = "fill-mask", .top_k = 7}};
     struct wire_request r = {.form = WIRE_NATIVE,
                              .nmedia = 3,
                              .media = media,

@@ -80,7 +80,7 @@ static void test_memory_goes_when_done_and_gone(void **state)
     srv_request_settle(r); /* still held */
     assert_int_equal(r->state, SRV_DONE);
     r->held = NULL;
-    r->body = strdup("a reply nobody took");
+    r->made.body = strdup("a reply nobody took");
     srv_request_settle(r);
 }
 
