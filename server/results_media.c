@@ -68,17 +68,14 @@ int srv_native_flow(struct srv_native *n, struct wire_result *r, struct pcv_err 
         pcv_flow_blend_points(g, f->points, f->npoints, f->tile, uv);
     else
         pcv_flow_blend(g, f->tile, uv);
-    switch (n->request->format) {
-    case WIRE_PNG: return flow_picture(n, r, uv, e);
-    case WIRE_FLO:
-        return one_file(n, r, pcv_flo_encode(uv, g->width, g->height, &flo, &len, e),
-                        "application/octet-stream", flo, len, e);
-    case WIRE_JSON:
-        if (f->npoints)
-            return flow_points(n, r, uv, e);
-        break;
-    default: break;
+    if (n->request->format == WIRE_PNG)
+        return flow_picture(n, r, uv, e);
+    if (n->request->format == WIRE_FLO) {
+        int code = pcv_flo_encode(uv, g->width, g->height, &flo, &len, e);
+        return one_file(n, r, code, "application/octet-stream", flo, len, e);
     }
+    if (n->request->format == WIRE_JSON && f->npoints)
+        return flow_points(n, r, uv, e);
     r->kind = WIRE_TENSOR;
     r->numbers = uv;
     r->ndim = f->npoints ? 2 : 3;
