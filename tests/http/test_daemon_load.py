@@ -293,10 +293,11 @@ def test_a_deadline_out_of_reach_is_429_at_once(busy):
 def test_priority_then_deadline_then_arrival(busy):
     daemon, computing = busy
     waiting = []
-    # In the order in which they come; their names say the order in which they must go.
+    # In the order in which they come; their names say the order in which they must go. Each computes for so
+    # long that its line is in the log before the next one's can be.
     for name, parameters in (("third", {}), ("fourth", {}), ("second", {"timeout": 300000000}),
                              ("first", {"priority": 1})):
-        request = binary("image", parameters, inputs=pixels(1, 16, 3))
+        request = binary("image", parameters, inputs=pixels(1, 400, 3))
         request.headers["X-Request-Id"] = name
         waiting.append(latecomer(daemon, request))
         assert eventually(lambda: queued(daemon) == len(waiting))
