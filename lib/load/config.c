@@ -1,5 +1,6 @@
 #include "lib/load/config.h"
 
+#include <errno.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +13,12 @@ struct pcv_config {
     json_t *root;
 };
 
+/* What the system said, about memory or anything else. */
+static int refused(const char *what, struct pcv_err *e)
+{
+    return pcv_fail(e, errno == ENOMEM ? PCV_ENOMEM : PCV_EIO, "%s: %m", what);
+}
+
 /* Reads the whole file; a directory, a device or something endless is refused by size. */
 static int read_file(const char *path, char **ret, size_t *len, struct pcv_err *e)
 {
@@ -20,12 +27,12 @@ static int read_file(const char *path, char **ret, size_t *len, struct pcv_err *
     size_t n;
 
     if (!f)
-        return pcv_fail(e, PCV_EIO, "cannot open: %m");
+        return refused("cannot open", e);
     text = malloc(MAX_FILE + 1);
     n = text ? fread(text, 1, MAX_FILE + 1, f) : 0;
     if (!text || ferror(f) || n > MAX_FILE) {
         const int r = !text       ? pcv_fail(e, PCV_ENOMEM, "no memory for the file")
-                      : ferror(f) ? pcv_fail(e, PCV_EIO, "cannot read: %m")
+                      : ferror(f) ? refused("cannot read", e)
                                   : pcv_fail(e, PCV_ELIMIT, "larger than %d bytes", MAX_FILE);
 
         free(text);

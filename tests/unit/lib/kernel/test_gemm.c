@@ -3,7 +3,7 @@
 
 #include "tests/unit/check.h"
 
-int openblas_get_num_threads(void);
+#include <cblas.h>
 
 static uint64_t seed;
 
