@@ -36,6 +36,14 @@ struct pcv_torch_zip {
 
 /* ---- opening ------------------------------------------------------------------------------ */
 
+/* Memory that libzip was refused is told from what it found wrong; it does not always say so. */
+static int code_of(const zip_error_t *error)
+{
+    const int code = zip_error_code_zip(error);
+
+    return code == ZIP_ER_MEMORY || code == ZIP_ER_OK ? PCV_ENOMEM : PCV_EFORMAT;
+}
+
 static int open_zip(struct pcv_torch_zip *z, struct pcv_err *e)
 {
     zip_error_t error;
@@ -46,13 +54,12 @@ static int open_zip(struct pcv_torch_zip *z, struct pcv_err *e)
     if (source)
         z->zip = zip_open_from_source(source, ZIP_RDONLY | ZIP_CHECKCONS, &error);
     if (!z->zip) {
-        const bool memory = zip_error_code_zip(&error) == ZIP_ER_MEMORY;
+        const int r = pcv_fail(e, code_of(&error), "not a sound zip file: %.150s",
+                               zip_error_strerror(&error));
 
-        pcv_fail(e, memory ? PCV_ENOMEM : PCV_EFORMAT, "not a sound zip file: %.150s",
-                 zip_error_strerror(&error));
         zip_source_free(source);
         zip_error_fini(&error);
-        return memory ? PCV_ENOMEM : PCV_EFORMAT;
+        return r;
     }
     zip_error_fini(&error);
     return 0;
@@ -246,7 +253,8 @@ static int stream(struct pcv_torch_zip *z, const struct entry *n, char *out, boo
     int r = 0;
 
     if (!f)
-        r = pcv_fail(e, PCV_EFORMAT, "cannot be read: %.150s", zip_strerror(z->zip));
+        r = pcv_fail(e, code_of(zip_get_error(z->zip)), "cannot be read: %.150s",
+                     zip_strerror(z->zip));
     else if (!out && !chunk)
         r = pcv_fail(e, PCV_ENOMEM, "no memory for a piece of the file");
     for (zip_uint64_t done = 0; r == 0 && done < n->size;) {
@@ -255,8 +263,9 @@ static int stream(struct pcv_torch_zip *z, const struct entry *n, char *out, boo
             zip_fread(f, out ? out + done : chunk, left < CHUNK ? left : (zip_uint64_t)CHUNK);
 
         if (got <= 0)
-            r = pcv_fail(e, PCV_EFORMAT, "cannot be read at byte %llu of %llu: %.150s",
-                         (unsigned long long)done, (unsigned long long)n->size,
+            r = pcv_fail(e, got < 0 ? code_of(zip_file_get_error(f)) : PCV_EFORMAT,
+                         "cannot be read at byte %llu of %llu: %.150s", (unsigned long long)done,
+                         (unsigned long long)n->size,
                          got < 0 ? zip_file_strerror(f) : "it ends there");
         else if (!out && *same)
             *same = memcmp(chunk, n->place + done, (size_t)got) == 0;

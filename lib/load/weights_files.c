@@ -90,7 +90,8 @@ static int open_haiku(struct pcv_weights_files *f, const char *dir, struct pcv_e
     int r;
 
     if (!d) {
-        r = pcv_fail(e, PCV_EIO, "cannot open the directory: %s", strerror(errno));
+        r = pcv_fail(e, errno == ENOMEM ? PCV_ENOMEM : PCV_EIO, "cannot open the directory: %s",
+                     strerror(errno));
         pcv_err_at(e, "%s", dir);
         return r;
     }

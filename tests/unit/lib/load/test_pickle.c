@@ -17,10 +17,12 @@ static const struct pcv_pickle_rules no_persistent = {.globals = globals, .count
 static int open_exactly(struct pcv_pickle **p, unsigned char **block, const void *data, size_t n,
                         const struct pcv_pickle_rules *r, struct pcv_err *e)
 {
-    *block = malloc(n ? n : 1);
-    assert_non_null(*block);
-    memcpy(*block, data, n);
-    return pcv_pickle_open(p, *block, n, r, e);
+    unsigned char *copy = malloc(n ? n : 1);
+
+    assert_non_null(copy);
+    memcpy(copy, data, n);
+    *block = copy;
+    return pcv_pickle_open(p, copy, n, r, e);
 }
 
 static void refused_by(const struct pcv_pickle_rules *r, const void *data, size_t n, int code,
@@ -283,41 +285,11 @@ static void refuses_what_breaks_the_format(void **state)
 /* Nothing is taken from below a mark, nor from an empty stack. */
 static void refuses_to_dig_too_deep(void **state)
 {
-    static const char *const programs[] = {"q\1",
-                                           "\x94",
-                                           "\x85",
-                                           "\x86",
-                                           "N\x86",
-                                           "NN\x87",
-                                           "t",
-                                           "a",
-                                           "Na",
-                                           "s",
-                                           "NNs",
-                                           "u",
-                                           "(u",
-                                           "(NNu",
-                                           "e",
-                                           "(e",
-                                           "R",
-                                           "NR",
-                                           "b",
-                                           "Nb",
-                                           "Q",
-                                           "\x93",
-                                           "(q\1",
-                                           "N(\x85",
-                                           "NN(\x86",
-                                           "](Na",
-                                           "}(NNs",
-                                           "](",
-                                           "N(R",
-                                           "NN(b",
-                                           "}((NNu",
-                                           "](("
-                                           "e",
-                                           "N(Q",
-                                           "NN(\x93"};
+    static const char *const programs[] = {
+        "q\1", "\x94", "\x85", "\x86",   "N\x86",   "NN\x87", "t",       "a",    "Na",
+        "s",   "NNs",  "u",    "(u",     "(NNu",    "e",      "(e",      "R",    "NR",
+        "b",   "Nb",   "Q",    "\x93",   "(q\1",    "N(\x85", "NN(\x86", "](Na", "}(NNs",
+        "](",  "N(R",  "NN(b", "}((NNu", "]((\x65", "N(Q",    "NN(\x93"};
 
     (void)state;
     for (size_t i = 0; i < LEN(programs); i++) {
