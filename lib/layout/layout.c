@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 /* config.json; a checkpoint of DeepMind's may go without. */
@@ -42,6 +43,8 @@ int pcv_layout_read(struct pcv_blueprint *bp, const char *dir, struct pcv_weight
     }
     if (r == 0)
         r = pcv_weights_done(w, e);
+    if (r < 0 && e && !strstr(e->where, dir)) /* layouts name the key; here is whose */
+        pcv_err_at(e, "%s", dir);
     pcv_config_close(c);
     return r;
 }
