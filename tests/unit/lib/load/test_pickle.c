@@ -14,15 +14,17 @@ static const struct pcv_pickle_rules rules = {
     .globals = globals, .count = LEN(globals), .persistent = 1};
 static const struct pcv_pickle_rules no_persistent = {.globals = globals, .count = LEN(globals)};
 
-static int open_exactly(struct pcv_pickle **p, unsigned char **block, const void *data, size_t n,
+static unsigned char *block; /* what the last opening reads */
+
+static int open_exactly(struct pcv_pickle **p, const void *data, size_t n,
                         const struct pcv_pickle_rules *r, struct pcv_err *e)
 {
-    unsigned char *copy = malloc(n ? n : 1);
-
-    assert_non_null(copy);
-    memcpy(copy, data, n);
-    *block = copy;
-    return pcv_pickle_open(p, copy, n, r, e);
+    free(block);
+    block = malloc(n ? n : 1);
+    assert_non_null(block);
+    if (n)
+        memcpy(block, data, n);
+    return pcv_pickle_open(p, block, n, r, e);
 }
 
 static void refused_by(const struct pcv_pickle_rules *r, const void *data, size_t n, int code,
@@ -30,18 +32,15 @@ static void refused_by(const struct pcv_pickle_rules *r, const void *data, size_
 {
     struct pcv_pickle *p = (void *)0x1;
     struct pcv_err e = {0};
-    unsigned char *block;
 
-    CHECK_FAILS(open_exactly(&p, &block, data, n, r, &e), e, code, "", words);
+    CHECK_FAILS(open_exactly(&p, data, n, r, &e), e, code, "", words);
     assert_ptr_equal(p, (void *)0x1);
-    free(block);
 }
 
 #define REFUSED(text, code, words) refused_by(&rules, text, sizeof(text) - 1, code, words)
 
 struct opened {
     struct pcv_pickle *p;
-    unsigned char *block;
     const struct pcv_pickle_value *root;
 };
 
@@ -50,7 +49,7 @@ static struct opened opens(const void *data, size_t n)
     struct opened o = {0};
     struct pcv_err e = {0};
 
-    CHECK_OK(open_exactly(&o.p, &o.block, data, n, &rules, &e), e);
+    CHECK_OK(open_exactly(&o.p, data, n, &rules, &e), e);
     o.root = pcv_pickle_root(o.p);
     return o;
 }
@@ -60,7 +59,6 @@ static struct opened opens(const void *data, size_t n)
 static void closes(struct opened *o)
 {
     pcv_pickle_close(o->p);
-    free(o->block);
 }
 
 /* ---- what is read ------------------------------------------------------------------------- */
@@ -426,15 +424,13 @@ static void survives_every_change(void **state)
         for (int c = 0; c < 256; c++) {
             struct pcv_pickle *p = NULL;
             struct pcv_err e = {0};
-            unsigned char *block;
             int r;
 
             memcpy(changed, whole, sizeof(whole));
             changed[i] = (char)c;
-            r = open_exactly(&p, &block, changed, sizeof(changed) - 1, &rules, &e);
+            r = open_exactly(&p, changed, sizeof(changed) - 1, &rules, &e);
             assert_true(r == 0 ? p != NULL : p == NULL && e.code == r && e.msg[0]);
             pcv_pickle_close(p);
-            free(block);
         }
 }
 
@@ -459,5 +455,8 @@ int main(void)
         cmocka_unit_test(survives_every_change),
     };
 
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    const int failed = cmocka_run_group_tests(tests, NULL, NULL);
+
+    free(block);
+    return failed;
 }
