@@ -166,13 +166,16 @@ static int answer(struct srv_native *n, int slot, struct pcv_err *e)
 static int encode_file(const struct srv_native *n, struct srv_body_made *made, struct pcv_err *e)
 {
     const struct wire_result *r = &n->results[0];
+    const void *from = r->kind == WIRE_FILES ? (const void *)r->files[0].data : r->numbers;
     size_t len = r->kind == WIRE_FILES ? r->files[0].len : sizeof(float);
+    if (!from)
+        return pcv_fail(e, PCV_EUNSUPPORTED, "%s makes no file", r->task);
     for (int i = 0; r->kind != WIRE_FILES && i < r->ndim; i++)
         len *= (size_t)r->shape[i];
     char *copy = malloc(len ? len : 1);
     if (!copy)
         return pcv_fail(e, PCV_ENOMEM, "no memory for a reply of %zu bytes", len);
-    memcpy(copy, r->kind == WIRE_FILES ? r->files[0].data : r->numbers, len);
+    memcpy(copy, from, len);
     *made = (struct srv_body_made){.body = copy,
                                    .len = len,
                                    .header_len = -1,

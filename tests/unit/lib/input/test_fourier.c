@@ -57,7 +57,7 @@ static void positions_have_torchs_bits(void **state)
             float got[2];
 
             pcv_tensor_to_f32(t, i * t->shape[2] + cases[c].content, 2, got);
-            CHECK_BITS(want, got, 2);
+            CHECK_BITS(got, want, 2);
         }
         pcv_safetensors_close(f);
     }
