@@ -74,7 +74,7 @@ static void test_defaults(void **state)
     assert_string_equal(c->models[0].name, "a");
     assert_string_equal(c->models[0].path, "/m");
     assert_int_equal(c->models[0].max_batch, 32);
-    assert_int_equal(c->models[0].timeout, 60000);
+    assert_int_equal(c->models[0].timeout, 300000);
     srv_config_free(c);
 }
 
