@@ -5,7 +5,6 @@
  * - Blocks share weights: num_blocks passes over the same layers.
  * - Fourier bands, resolutions and many widths are in the classes, not in the file: see hf_inputs.c
  *   and hf_tasks.c. */
-#include "lib/base/mem.h"
 #include "lib/layout/deepmind.h"
 #include "lib/layout/hf_internal.h"
 
@@ -29,16 +28,7 @@ int pcv_hf_bind(struct hf_binder *b, const float **ret, const int64_t *shape, in
 
 float *pcv_hf_own(struct hf_binder *b, size_t count)
 {
-    struct pcv_blueprint *bp = b->bp;
-    float *p = NULL;
-
-    if (bp->nowned < (int)(sizeof(bp->owned) / sizeof(bp->owned[0])))
-        p = pcv_alloc(count, sizeof(float));
-    if (p)
-        bp->owned[bp->nowned++] = p;
-    else
-        pcv_fail(b->e, PCV_ENOMEM, "no memory for %zu numbers", count);
-    return p;
+    return pcv_blueprint_own(b->bp, count, b->e);
 }
 
 int pcv_hf_affine(struct hf_binder *b, struct pcv_affine *a, int out, int in, const char *name)

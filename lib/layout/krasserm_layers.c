@@ -1,22 +1,12 @@
 /* krasserm_layers.c - the layers and the encoder of krasserm/perceiver-io: names of tensors, who
  * shares with whom. */
-#include "lib/base/mem.h"
 #include "lib/layout/krasserm_internal.h"
 
 #include <stdio.h>
 
 float *pcv_kr_own(struct kr_binder *b, size_t count)
 {
-    struct pcv_blueprint *bp = b->bp;
-    float *p = NULL;
-
-    if (bp->nowned < (int)(sizeof(bp->owned) / sizeof(bp->owned[0])))
-        p = pcv_alloc(count, sizeof(float));
-    if (p)
-        bp->owned[bp->nowned++] = p;
-    else
-        pcv_fail(b->e, PCV_ENOMEM, "no memory for %zu numbers", count);
-    return p;
+    return pcv_blueprint_own(b->bp, count, b->e);
 }
 
 int pcv_kr_affine(struct kr_binder *b, struct pcv_affine *a, int out, int in, const char *name)

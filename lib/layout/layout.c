@@ -49,6 +49,19 @@ int pcv_layout_read(struct pcv_blueprint *bp, const char *dir, struct pcv_weight
     return r;
 }
 
+float *pcv_blueprint_own(struct pcv_blueprint *bp, size_t count, struct pcv_err *e)
+{
+    float *p = NULL;
+
+    if (bp->nowned < (int)(sizeof(bp->owned) / sizeof(bp->owned[0])))
+        p = pcv_alloc(count, sizeof(float));
+    if (p)
+        bp->owned[bp->nowned++] = p;
+    else
+        pcv_fail(e, PCV_ENOMEM, "no memory for %zu numbers", count);
+    return p;
+}
+
 void pcv_blueprint_clear(struct pcv_blueprint *bp)
 {
     for (int i = 0; i < bp->ntasks; i++)

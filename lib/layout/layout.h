@@ -15,6 +15,9 @@ PCV_CHECK int pcv_layout_read(struct pcv_blueprint *bp, const char *dir, struct 
                               struct pcv_err *e);
 void pcv_blueprint_clear(struct pcv_blueprint *bp);
 
+/* Memory that the blueprint frees. NULL after pcv_fail. */
+float *pcv_blueprint_own(struct pcv_blueprint *bp, size_t count, struct pcv_err *e);
+
 /* Hugging Face transformers: PerceiverFor* (hf.c). */
 bool pcv_layout_is_hf(const struct pcv_config *c);
 PCV_CHECK int pcv_layout_hf(struct pcv_blueprint *bp, const struct pcv_config *c, const char *dir,
