@@ -22,7 +22,7 @@ ALL_CFLAGS = -std=gnu11 -D_GNU_SOURCE -I. $(WARN) $(OPT) -fPIC -fvisibility=hidd
              $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer) $(CFLAGS)
 LDFLAGS += -pthread $(if $(SAN),-fsanitize=$(SAN))
 
-PKGS    := openblas jansson spng libjpeg libzip
+PKGS    := openblas jansson spng libjpeg libzip sndfile samplerate
 SRV_PKGS := libuv libmicrohttpd libsystemd inih zlib
 # Asked once, and not before it is needed: on a bare machine the packages come first.
 once = $(eval $(1) := $(shell $(2)))$($(1))

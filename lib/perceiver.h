@@ -95,6 +95,8 @@ struct pcv_task_info {
     const char *const *labels;     /* [width], or NULL */
     int64_t max_rows;              /* most output query rows */
     struct pcv_tensor_spec output; /* as tensors: "logits" */
+    int frames, height, width_px;  /* PCV_TASK_IMAGE: its rows are pixels of frames; 0: unknown */
+    int rate;                      /* PCV_TASK_AUDIO: samples a second; 0: unknown */
 };
 
 struct pcv_model_info {
@@ -131,14 +133,17 @@ const char *pcv_task_label(const struct pcv_model *m, int task, int i);
 
 struct pcv_media {
     const char *input; /* "image", "text"; NULL when the model has one input */
-    const void *data;  /* borrow during the call: UTF-8 text, or a file's bytes (JPEG, PNG) */
+    const void *data;  /* borrow during the call: UTF-8 text, or a file's bytes (JPEG, PNG, WAV) */
     size_t len;
     const char *type; /* media type, or NULL: recognised by its first bytes */
 };
 
-/* One input from n media, one for each of the model's inputs. own: pcv_input_free. Slow for large
- * media. Text gets [CLS] and [SEP] around it; "[MASK]" and the other special tokens written in it
- * become single tokens, as the upstream's tokenizer does. Any thread. */
+/* One input from n media, one for each of the model's inputs; a video is as many pictures of one
+ * name as it has frames, in order: each is cropped to its central square and resized (bilinear, as
+ * Pillow does it). A sound is as long as the model's, to within a patch; its channels are averaged
+ * and it is resampled to the model's rate. A label may be left out. own: pcv_input_free. Slow for
+ * large media. Text gets [CLS] and [SEP] around it; "[MASK]" and the other special tokens written
+ * in it become single tokens, as the upstream's tokenizer does. Any thread. */
 PCV_CHECK int pcv_input_from_media(struct pcv_input **ret, const struct pcv_model *m,
                                    const struct pcv_media *media, int n, struct pcv_err *e);
 
@@ -335,6 +340,10 @@ PCV_CHECK int pcv_flo_encode(const float *uv, int width, int height, void **file
 
 /* rgb [height, width, 3] as PNG. PCV_ENOMEM, PCV_EIO. */
 PCV_CHECK int pcv_png_encode(const uint8_t *rgb, int width, int height, void **file, size_t *len,
+                             struct pcv_err *e);
+
+/* samples [n] as a mono WAV of 32-bit floats: nothing is rounded. PCV_ENOMEM, PCV_ELIMIT. */
+PCV_CHECK int pcv_wav_encode(const float *samples, size_t n, int rate, void **file, size_t *len,
                              struct pcv_err *e);
 
 /* ---- this build

@@ -28,7 +28,7 @@ enum {
     WIRE_MAX_DEPTH = 64, /* JSON nesting; enough for data nested by dimension (PCV_MAX_DIMS) */
     WIRE_MAX_QUERIES = 256,
     WIRE_MAX_TENSORS = 64,
-    WIRE_MAX_MEDIA = 16,
+    WIRE_MAX_MEDIA = 64,
     WIRE_MAX_POINTS = 1 << 16,
     WIRE_MAX_COORDINATE = 1 << 20,
     WIRE_MAX_FRAMES = 256,
@@ -98,7 +98,8 @@ void wire_request_free(struct wire_request *r); /* NULL is fine */
 
 /* ---- native requests: wire_native.c ---------------------------------------------------------- */
 
-/* {"inputs": {NAME: {"b64": STR [, "type": STR]} | {"text": STR} | STR}, "queries": [{"task": STR,
+/* {"inputs": {NAME: VALUE or [VALUE..]}, VALUE being {"b64": STR [, "type": STR]} | {"text": STR} |
+ * STR, and several the frames of a video, "queries": [{"task": STR,
  *  "top_k": N, "points": [[X, Y]..], "frames": [N..], "pool": "mean" | "none"}], "format": "json" |
  * "png" | "flo" | "wav" | "raw", "priority": N, "timeout_ms": N}. inputs may also be one such value
  * without NAME: a string, or an object whose first key is b64 or type ({"text": STR} names the
@@ -123,7 +124,8 @@ struct wire_arg {
     const char *name, *value; /* value NULL when no '=' */
 };
 
-/* Media from parts; options from arguments and then from form fields
+/* Media from parts, of which several may have one name; options from arguments and then from form
+ * fields
  * (?task=classify&top_k=3&task=...; top_k belongs to the task before it, or to all when it comes
  * first). A part with neither file name nor type is text. Types become lower case without
  * parameters; application/octet-stream is NULL. Parts' data are borrowed, and must outlive the

@@ -35,7 +35,7 @@ struct wire_request *wire_request_new(enum wire_form form)
     return r;
 }
 
-int wire_add_media(struct wire_request *r, const char *input, struct wire_media **ret,
+int wire_add_media(struct wire_request *r, const char *input, bool again, struct wire_media **ret,
                    struct pcv_err *e)
 {
     struct wire_media *all;
@@ -47,7 +47,7 @@ int wire_add_media(struct wire_request *r, const char *input, struct wire_media 
 
         if (!input || !other)
             return pcv_fail(e, PCV_EFORMAT, "several inputs, one of them without a name");
-        if (strcmp(other, input) == 0)
+        if (!again && strcmp(other, input) == 0)
             return pcv_fail(e, PCV_EFORMAT, "input \"%.64s\" appears twice", input);
     }
     all = wire_arena_room(r->arena, r->media, r->nmedia, sizeof(*all));

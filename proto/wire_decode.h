@@ -13,9 +13,10 @@ int wire_fail(struct pcv_err *e, int code, const char *where, const char *fmt, .
 struct wire_request *wire_request_new(enum wire_form form);
 
 /* One more of r's media, cleared but for its name. input: NULL or text in r's arena. PCV_ELIMIT
- * beyond WIRE_MAX_MEDIA, PCV_EFORMAT when the name (or an input without name) is there already. */
-PCV_CHECK int wire_add_media(struct wire_request *r, const char *input, struct wire_media **ret,
-                             struct pcv_err *e);
+ * beyond WIRE_MAX_MEDIA, PCV_EFORMAT when the name is there already and this is not one more of its
+ * media (again), or when an input without name is not the only one. */
+PCV_CHECK int wire_add_media(struct wire_request *r, const char *input, bool again,
+                             struct wire_media **ret, struct pcv_err *e);
 
 /* One more query, cleared. PCV_ELIMIT beyond WIRE_MAX_QUERIES. */
 PCV_CHECK int wire_add_query(struct wire_request *r, struct wire_query **ret, struct pcv_err *e);

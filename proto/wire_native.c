@@ -221,6 +221,28 @@ static bool is_unnamed(const struct wire_reader *rd)
            (name.len == 4 && memcmp(name.s, "type", 4) == 0);
 }
 
+/* The value of an input, or an array of them: frames. */
+static int read_named(struct wire_reader *rd, struct wire_request *r, const char *input)
+{
+    const bool several = wire_read_peek(rd) == '[';
+    struct wire_media *m;
+    int ret, n = 0;
+
+    if (!several) {
+        ret = wire_add_media(r, input, false, &m, rd->e);
+        return ret < 0 ? wire_read_fail_at(rd, ret) : read_value(rd, m);
+    }
+    if ((ret = wire_read_open(rd, '[', "an array of inputs")) < 0)
+        return ret;
+    while ((ret = wire_read_item(rd)) > 0) {
+        if ((ret = wire_add_media(r, input, n++ > 0, &m, rd->e)) < 0)
+            return wire_read_fail_at(rd, ret);
+        if ((ret = read_value(rd, m)) < 0)
+            return ret;
+    }
+    return ret == 0 && n == 0 ? wire_read_fail(rd, PCV_EMISSING, "no input") : ret;
+}
+
 static int read_inputs(struct wire_reader *rd, struct wire_request *r)
 {
     struct wire_media *m;
@@ -229,7 +251,7 @@ static int read_inputs(struct wire_reader *rd, struct wire_request *r)
     int ret;
 
     if (is_unnamed(rd)) {
-        ret = wire_add_media(r, NULL, &m, rd->e);
+        ret = wire_add_media(r, NULL, false, &m, rd->e);
         return ret < 0 ? wire_read_fail_at(rd, ret) : read_value(rd, m);
     }
     if ((ret = wire_read_open(rd, '{', "a text, or an object of inputs")) < 0)
@@ -238,9 +260,7 @@ static int read_inputs(struct wire_reader *rd, struct wire_request *r)
         input = wire_arena_text(rd->arena, name.s, name.len);
         if (!input)
             return wire_read_fail(rd, PCV_ENOMEM, "out of memory");
-        if ((ret = wire_add_media(r, input, &m, rd->e)) < 0)
-            return wire_read_fail_at(rd, ret);
-        if ((ret = read_value(rd, m)) < 0)
+        if ((ret = read_named(rd, r, input)) < 0)
             return ret;
     }
     if (ret == 0 && r->nmedia == 0)

@@ -245,7 +245,7 @@ static int add_input(struct wire_reader *rd, struct wire_request *r, const struc
     if (in->bytes ? r->ntensors : r->nmedia)
         return wire_read_fail(rd, PCV_EUNSUPPORTED, "BYTES and tensors in one request");
     if (in->bytes) {
-        if ((ret = wire_add_media(r, in->t.name, &m, rd->e)) < 0)
+        if ((ret = wire_add_media(r, in->t.name, false, &m, rd->e)) < 0)
             return wire_read_fail_at(rd, ret);
         m->data = in->string.s;
         m->len = in->string.len;

@@ -177,7 +177,7 @@ static int media_of_part(struct wire_request *r, const struct wire_part *p, stru
         return pcv_fail(e, PCV_ENOMEM, "out of memory");
     if (!p->name && p->len == 0)
         return pcv_fail(e, PCV_EMISSING, "the body is empty");
-    if ((code = wire_add_media(r, input, &m, e)) < 0)
+    if ((code = wire_add_media(r, input, true, &m, e)) < 0)
         return code;
     m->data = p->data ? p->data : "";
     m->len = p->len;

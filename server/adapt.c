@@ -1,5 +1,6 @@
 #include "server/adapt_internal.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -220,10 +221,29 @@ static int oip_rows(struct adapt *a, struct srv_job_task *t)
     return 0;
 }
 
+/* All pixels of the frames asked for. */
+static int frame_rows(struct adapt *a, struct srv_job_task *t)
+{
+    const struct pcv_task_info *task = &a->info->tasks[t->task];
+    const size_t each = (size_t)task->height * (size_t)task->width_px;
+    if ((size_t)t->nframes * each > INT_MAX)
+        return pcv_fail(a->e, PCV_ELIMIT, "%d frames at once are too many", t->nframes);
+    t->rows = (int64_t)t->nframes * (int64_t)each;
+    t->which = malloc((size_t)t->rows * sizeof *t->which);
+    if (!t->which)
+        return pcv_fail(a->e, PCV_ENOMEM, "no memory for %d frames", t->nframes);
+    for (int i = 0; i < t->nframes; i++)
+        for (size_t k = 0; k < each; k++)
+            t->which[(size_t)i * each + k] = (int32_t)((size_t)t->frames[i] * each + k);
+    return 0;
+}
+
 /* Rows that a person means: for masks, those that hold one. */
 static int native_rows(struct adapt *a, struct srv_job_task *t)
 {
     const struct pcv_input *in = a->job->inputs[0];
+    if (t->nframes)
+        return frame_rows(a, t);
     int n = pcv_query_rows_default(a->model, t->task, in, NULL, 0);
     t->rows = pcv_query_rows_all(a->model, t->task, in);
     if (n == t->rows)
@@ -264,6 +284,9 @@ static double reply_bytes(const struct adapt *a, int i)
     int width = a->info->tasks[t->task].width;
     double rows = (double)t->rows * a->job->nitems;
     if (r->form == WIRE_NATIVE) {
+        enum pcv_task_kind kind = a->info->tasks[t->task].kind;
+        if (kind == PCV_TASK_IMAGE || kind == PCV_TASK_AUDIO)
+            return rows * width * 6; /* base64 of floats at most, with what is made on the way */
         int k = r->nqueries ? r->queries[i].top_k : r->default_top_k;
         return rows * (k < width ? k : width) * 100;
     }

@@ -24,6 +24,8 @@ struct srv_job_task {
     float *logits;  /* [nitems, rows, width]; of flow at points: as many rows as tiles have */
     int32_t *which; /* [rows] positions, or NULL for all in order */
     int64_t total;  /* output queries of all items */
+    int nframes;    /* of a video, which rows are asked; 0: all. frames are the request's */
+    const int32_t *frames;
 };
 
 /* A pair of pictures: every item is a tile, and what the tiles say becomes one field. */

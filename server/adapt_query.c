@@ -3,10 +3,14 @@
 
 #include <stdlib.h>
 
-/* Whether the native form has an answer for a kind of task; the others answer in tensors. */
-static bool has_answer(enum pcv_task_kind k)
+/* Whether the native form has an answer for a task; the others answer in tensors. */
+static bool has_answer(const struct pcv_task_info *t)
 {
-    return k == PCV_TASK_CLASSIFY || k == PCV_TASK_FILL_MASK || k == PCV_TASK_FLOW;
+    return t->kind == PCV_TASK_CLASSIFY || t->kind == PCV_TASK_FILL_MASK ||
+           t->kind == PCV_TASK_FLOW ||
+           (t->kind == PCV_TASK_IMAGE && t->frames > 0 && t->frames <= WIRE_MAX_FRAMES &&
+            t->width == 3) ||
+           (t->kind == PCV_TASK_AUDIO && t->rate);
 }
 
 static int no_answer(struct adapt *a, int task)
@@ -20,7 +24,7 @@ static int no_answer(struct adapt *a, int task)
 static int slot_of(struct srv_job *j, int task)
 {
     for (int i = 0; i < j->ntasks; i++)
-        if (j->tasks[i].task == task)
+        if (j->tasks[i].task == task && !j->tasks[i].nframes)
             return i;
     j->tasks[j->ntasks].task = task;
     return j->ntasks++;
@@ -40,12 +44,29 @@ static int check_fields(struct adapt *a, int i, enum pcv_task_kind kind)
     return pcv_err_at(a->e, "$.queries[%d].%s", i, field);
 }
 
+/* An entry of its own for a query that names frames. */
+static int take_frames(struct adapt *a, int i, int task)
+{
+    struct srv_job *j = a->job;
+    const struct wire_query *q = &a->request->queries[i];
+    const int frames = a->info->tasks[task].frames;
+    for (int k = 0; k < q->nframes; k++)
+        if (q->frames[k] >= frames) {
+            pcv_fail(a->e, PCV_ERANGE, "frame %d is outside 0..%d", q->frames[k], frames - 1);
+            return pcv_err_at(a->e, "$.queries[%d].frames[%d]", i, k);
+        }
+    j->tasks[j->ntasks] =
+        (struct srv_job_task){.task = task, .nframes = q->nframes, .frames = q->frames};
+    j->slot[i] = j->ntasks++;
+    return 0;
+}
+
 static int named_tasks(struct adapt *a)
 {
     struct srv_job *j = a->job;
     for (int i = 0; i < j->nslots; i++) {
         int task = pcv_task_find(a->model, a->request->queries[i].task, a->e);
-        if (task >= 0 && !has_answer(a->info->tasks[task].kind))
+        if (task >= 0 && !has_answer(&a->info->tasks[task]))
             task = no_answer(a, task);
         if (task < 0) {
             a->e->where[0] = 0;
@@ -53,15 +74,25 @@ static int named_tasks(struct adapt *a)
         }
         if (check_fields(a, i, a->info->tasks[task].kind))
             return a->e->code;
+        if (a->request->queries[i].nframes) {
+            if (take_frames(a, i, task))
+                return a->e->code;
+            continue;
+        }
         j->slot[i] = slot_of(j, task);
     }
     return 0;
 }
 
 /* Formats that a kind of task has beside JSON. */
-static bool has_format(enum pcv_task_kind kind, const struct wire_query *q, enum wire_format f)
+static bool has_format(const struct pcv_task_info *task, const struct wire_query *q,
+                       enum wire_format f)
 {
-    switch (kind) {
+    switch (task->kind) {
+    case PCV_TASK_IMAGE:
+        return f == WIRE_RAW ||
+               (f == WIRE_PNG && (q && q->nframes ? q->nframes : task->frames) == 1);
+    case PCV_TASK_AUDIO: return f == WIRE_RAW || f == WIRE_WAV;
     case PCV_TASK_FLOW:
         return f == WIRE_RAW || (!(q && q->npoints) && (f == WIRE_PNG || f == WIRE_FLO));
     default: return false;
@@ -80,7 +111,7 @@ static int check_format(struct adapt *a)
         return pcv_err_at(a->e, "format");
     }
     const struct pcv_task_info *task = &a->info->tasks[j->tasks[j->slot[0]].task];
-    if (has_format(task->kind, r->nqueries ? &r->queries[0] : NULL, r->format))
+    if (has_format(task, r->nqueries ? &r->queries[0] : NULL, r->format))
         return 0;
     pcv_fail(a->e, PCV_EFORMAT, "task %s has no such answer in this format", task->name);
     return pcv_err_at(a->e, "format");
@@ -98,7 +129,7 @@ int srv_adapt_native_tasks(struct adapt *a)
     if (r->nqueries && named_tasks(a))
         return a->e->code;
     for (int i = 0; !r->nqueries && i < a->info->ntasks; i++)
-        if (has_answer(a->info->tasks[i].kind))
+        if (has_answer(&a->info->tasks[i]))
             j->slot[j->nslots++] = slot_of(j, i);
     return j->nslots ? check_format(a) : no_answer(a, 0);
 }

@@ -10,7 +10,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-enum { SRV_MAX_PARTS = 16 };
+enum { SRV_MAX_PARTS = 80 };
 
 struct srv_part {
     const char *name, *filename, *type; /* filename and type NULL when not said */

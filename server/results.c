@@ -157,6 +157,8 @@ static int answer(struct srv_native *n, int slot, struct pcv_err *e)
     result->task = task->name;
     switch (task->kind) {
     case PCV_TASK_FLOW: return srv_native_flow(n, result, e);
+    case PCV_TASK_IMAGE: return srv_native_image(n, task_of(n->job, slot), result, e);
+    case PCV_TASK_AUDIO: return srv_native_audio(n, task_of(n->job, slot), result, e);
     case PCV_TASK_FILL_MASK: masks(n, slot, result); return 0;
     default: classes(n, slot, result); return 0;
     }

@@ -28,6 +28,10 @@ struct srv_native {
 void *srv_native_own(struct srv_native *n, void *p);
 
 /* results_media.c */
+PCV_CHECK int srv_native_image(struct srv_native *n, const struct srv_job_task *t,
+                               struct wire_result *r, struct pcv_err *e);
+PCV_CHECK int srv_native_audio(struct srv_native *n, const struct srv_job_task *t,
+                               struct wire_result *r, struct pcv_err *e);
 PCV_CHECK int srv_native_flow(struct srv_native *n, struct wire_result *r, struct pcv_err *e);
 
 #endif

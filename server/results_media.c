@@ -1,6 +1,7 @@
 /* results_media.c - answers that are pictures, sounds and fields of numbers. */
 #include "server/results_internal.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 static int no_memory(struct pcv_err *e)
@@ -83,4 +84,63 @@ int srv_native_flow(struct srv_native *n, struct wire_result *r, struct pcv_err 
     r->shape[1] = f->npoints ? 2 : g->width;
     r->shape[2] = 2;
     return 0;
+}
+
+/* Colours 0..1 as bytes; a reconstruction may overshoot. */
+static void to_bytes(const float *rgb, size_t n, uint8_t *to)
+{
+    for (size_t i = 0; i < n; i++)
+        to[i] = rgb[i] >= 1 ? 255 : rgb[i] > 0 ? (uint8_t)lrintf(rgb[i] * 255) : 0;
+}
+
+int srv_native_image(struct srv_native *n, const struct srv_job_task *t, struct wire_result *r,
+                     struct pcv_err *e)
+{
+    const struct pcv_task_info *task = &n->info->tasks[t->task];
+    const size_t each = (size_t)task->height * (size_t)task->width_px * 3;
+    const int frames = t->nframes ? t->nframes : task->frames;
+    if (n->request->format == WIRE_RAW) {
+        *r = (struct wire_result){.task = task->name,
+                                  .kind = WIRE_TENSOR,
+                                  .numbers = t->logits,
+                                  .ndim = 4,
+                                  .shape = {frames, task->height, task->width_px, 3}};
+        return 0;
+    }
+    uint8_t *rgb = srv_native_own(n, malloc(each));
+    struct wire_file *files = srv_native_own(n, calloc((size_t)frames, sizeof *files));
+    if (!rgb || !files)
+        return no_memory(e);
+    for (int i = 0; i < frames; i++) {
+        void *png;
+        to_bytes(t->logits + (size_t)i * each, each, rgb);
+        int code = pcv_png_encode(rgb, task->width_px, task->height, &png, &files[i].len, e);
+        if (code)
+            return code;
+        files[i].data = srv_native_own(n, png);
+        files[i].type = "image/png";
+        files[i].index = t->nframes ? t->frames[i] : i;
+    }
+    r->kind = WIRE_FILES;
+    r->nfiles = frames;
+    r->files = files;
+    return 0;
+}
+
+int srv_native_audio(struct srv_native *n, const struct srv_job_task *t, struct wire_result *r,
+                     struct pcv_err *e)
+{
+    const struct pcv_task_info *task = &n->info->tasks[t->task];
+    const size_t samples = (size_t)t->rows * (size_t)task->width;
+    void *wav = NULL;
+    size_t len = 0;
+    if (n->request->format == WIRE_RAW) {
+        r->kind = WIRE_TENSOR;
+        r->numbers = t->logits;
+        r->ndim = 1;
+        r->shape[0] = (int64_t)samples;
+        return 0;
+    }
+    int code = pcv_wav_encode(t->logits, samples, task->rate, &wav, &len, e);
+    return one_file(n, r, code, "audio/wav", wav, len, e);
 }

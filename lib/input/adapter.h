@@ -64,6 +64,7 @@ struct pcv_grid_adapter {
     const float *pad;       /* [npad] the same for all tokens */
     int npad;
     struct pcv_image_prep prep; /* for pictures */
+    int rate;                   /* samples a second of sounds; 0: taken as tensors only */
 };
 
 struct pcv_adapter {

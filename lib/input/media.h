@@ -1,4 +1,4 @@
-/* media.h - inside lib/input: decoders of picture formats, one file for each library.
+/* media.h - inside lib/input: decoders of pictures and sounds, one file for each library.
  *
  * Every decoder checks the declared size with pcv_image_alloc before it decodes, refuses what is
  * broken or cut off, and leaves *ret untouched on failure. data is borrowed during the call. Any
@@ -21,5 +21,14 @@ bool pcv_media_is_png(const void *data, size_t len);
 PCV_CHECK int pcv_media_jpeg(struct pcv_image *ret, const void *data, size_t len,
                              struct pcv_err *e);
 PCV_CHECK int pcv_media_png(struct pcv_image *ret, const void *data, size_t len, struct pcv_err *e);
+
+/* A WAV, FLAC or OGG file as `want` mono samples (the mean of its channels) at `rate`: *ret [want],
+ * own: free(). The sound must be that long to within `slack` samples (PCV_ESHAPE, naming both
+ * lengths): what is missing is silence, what is too much is left out. Checked on what the header
+ * says, before anything is decoded. PCV_EUNSUPPORTED for other files, or another `type` (may be
+ * NULL); PCV_EFORMAT when broken, cut off or without samples; PCV_ELIMIT for absurd rates and
+ * numbers of channels. */
+PCV_CHECK int pcv_media_audio(float **ret, const void *data, size_t len, const char *type, int rate,
+                              int64_t want, int64_t slack, struct pcv_err *e);
 
 #endif

@@ -58,6 +58,8 @@ struct pcv_task {
     int width;
     int between;   /* channels between the upstream's two linear maps that head joins; 0: one map */
     char **labels; /* [width] own, or NULL */
+    int grid[3];   /* PCV_TASK_IMAGE: frames, height, width of its rows */
+    int rate;      /* PCV_TASK_AUDIO: samples a second */
 };
 
 struct pcv_blueprint {

@@ -269,6 +269,7 @@ static int audio(struct hf_binder *b)
     g->raw = g->content = n->samples_per_patch;
     g->size[0] = (int)samples / n->samples_per_patch;
     g->max_resolution[0] = (float)samples;
+    g->rate = HF_AUDIO_RATE;
     fourier(g, 192);
     return 0;
 }

@@ -24,7 +24,7 @@ struct hf_binder {
     struct pcv_err *e;
 };
 
-enum { HF_MAX_CHANNELS = 1 << 16, HF_MAX_ROWS = 1 << 20 };
+enum { HF_MAX_CHANNELS = 1 << 16, HF_MAX_ROWS = 1 << 20, HF_AUDIO_RATE = 48000 };
 
 #define HF_SHAPE(...) (const int64_t[]){__VA_ARGS__}, (int)(sizeof((int64_t[]){__VA_ARGS__}) / 8)
 

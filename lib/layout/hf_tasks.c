@@ -307,6 +307,8 @@ int pcv_hf_task_autoencode(struct hf_binder *b)
 
     if (r == 0)
         r = pcv_hf_affine(b, &final, OUTPUT_CHANNELS, channels, "decoder.decoder.final_layer");
+    memcpy(task[1]->grid, b->n->output_shape, sizeof(task[1]->grid));
+    task[0]->rate = HF_AUDIO_RATE;
     task[0]->width = b->n->samples_per_patch;
     task[1]->width = 3;
     if (r == 0)

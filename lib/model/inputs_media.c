@@ -1,5 +1,6 @@
-/* inputs_media.c - inputs from media: texts, pictures, pairs of pictures. */
+/* inputs_media.c - inputs from media: texts, pictures, pairs of them, videos, sounds. */
 #include "lib/input/flow_pair.h"
+#include "lib/input/media.h"
 #include "lib/model/inputs_internal.h"
 
 #include <stdlib.h>
@@ -27,11 +28,80 @@ static int is_text_type(const char *type)
     return !type || strncmp(type, "text/plain", 10) == 0;
 }
 
+static int from_sound(struct pcv_input *in, const struct pcv_adapter *a,
+                      const struct pcv_media *media, struct pcv_err *e)
+{
+    const int size = a->grid.size[0] * a->grid.patch[0];
+    float *samples;
+    int r;
+
+    if (!a->grid.rate)
+        return pcv_fail(e, PCV_EUNSUPPORTED, "is taken as a tensor only");
+    r = pcv_media_audio(&samples, media->data, media->len, media->type, a->grid.rate, size,
+                        a->grid.patch[0], e);
+    if (r < 0)
+        return r;
+    r = pcv_grid_from_numbers(in, a, samples, &size, NULL, e);
+    free(samples);
+    return r;
+}
+
+/* One picture: its central square, as large as the model's frames, to chw [3, height, width]. */
+static int read_frame(const struct pcv_media *media, const int *size, float *chw, struct pcv_err *e)
+{
+    struct pcv_image_prep prep;
+    struct pcv_image picture = {0};
+    float *own = NULL;
+    int height, width, r;
+
+    pcv_image_prep_default(&prep);
+    prep.crop_height = prep.height = size[1];
+    prep.crop_width = prep.width = size[2];
+    prep.resample = 2;
+    prep.do_normalize = false;
+    r = pcv_image_decode(&picture, media->data, media->len, media->type, e);
+    if (r == 0)
+        r = pcv_image_to_chw(&picture, &prep, &own, &width, &height, e);
+    if (r == 0)
+        memcpy(chw, own, (size_t)3 * (size_t)height * (size_t)width * sizeof(*chw));
+    pcv_image_free(&picture);
+    free(own);
+    return r;
+}
+
+/* All media of this name, in order, are the frames. */
+static int from_frames(struct pcv_input *in, const struct pcv_adapter *a,
+                       const struct pcv_media *media, int n, struct pcv_err *e)
+{
+    int size[PCV_MAX_AXES] = {0}, frames = 0, r = 0;
+    size_t each = 3;
+    float *all;
+
+    for (int i = 0; i < a->grid.axes; i++)
+        size[i] = a->grid.size[i] * a->grid.patch[i];
+    for (int i = 0; i < n; i++)
+        frames += strcmp(media[i].input, a->name) == 0;
+    if (frames != size[0])
+        return pcv_fail(e, PCV_ESHAPE, "%d pictures; the model takes %d frames", frames, size[0]);
+    each *= (size_t)size[1] * (size_t)size[2];
+    all = malloc((size_t)frames * each * sizeof(*all));
+    if (!all)
+        return pcv_fail(e, PCV_ENOMEM, "no memory for %d frames", frames);
+    for (int i = 0, at = 0; i < n && r == 0; i++)
+        if (strcmp(media[i].input, a->name) == 0)
+            r = read_frame(&media[i], size, all + (size_t)at++ * each, e);
+    if (r == 0)
+        r = pcv_grid_from_numbers(in, a, all, size, NULL, e);
+    free(all);
+    return r;
+}
+
 static int from_medium(struct pcv_input *in, const struct pcv_adapter *a,
                        const struct pcv_media *media, struct pcv_err *e)
 {
     switch (a->kind) {
     case PCV_INPUT_IMAGE: return from_picture(in, a, media, e);
+    case PCV_INPUT_AUDIO: return from_sound(in, a, media, e);
     case PCV_INPUT_TEXT:
         if (is_text_type(media->type))
             return pcv_text_from_utf8(in, a, media->data, media->len, e);
@@ -54,6 +124,19 @@ static const struct pcv_media *medium_of(const struct pcv_model *m, const struct
     return NULL;
 }
 
+static bool same_input(const struct pcv_media *a, const struct pcv_media *b)
+{
+    return a->input && b->input ? strcmp(a->input, b->input) == 0 : a->input == b->input;
+}
+
+static bool is_video(const struct pcv_model *m, const char *name)
+{
+    for (int i = 0; name && i < m->bp.ninputs; i++)
+        if (strcmp(m->bp.input[i].name, name) == 0)
+            return m->bp.input[i].kind == PCV_INPUT_VIDEO;
+    return false;
+}
+
 static int check_media(const struct pcv_model *m, const struct pcv_media *media, int n,
                        struct pcv_err *e)
 {
@@ -68,9 +151,12 @@ static int check_media(const struct pcv_model *m, const struct pcv_media *media,
             return pcv_err_at(e, "%.60s", media[i].input ? media[i].input : "(unnamed)");
         }
     }
-    if (n > m->bp.ninputs)
-        return pcv_fail(e, PCV_ERANGE, "%d inputs sent, the model takes %d (%s)", n, m->bp.ninputs,
-                        m->bp.input[0].name);
+    for (int i = 1; i < n; i++)
+        for (int j = 0; j < i; j++)
+            if (same_input(&media[i], &media[j]) && !is_video(m, media[i].input)) {
+                pcv_fail(e, PCV_EFORMAT, "is given twice");
+                return pcv_err_at(e, "%.60s", media[i].input ? media[i].input : "(unnamed)");
+            }
     return 0;
 }
 
@@ -89,7 +175,9 @@ int pcv_input_from_media(struct pcv_input **ret, const struct pcv_model *m,
         const struct pcv_adapter *a = &m->bp.input[i];
         const struct pcv_media *medium = medium_of(m, a, media, n);
 
-        if (medium)
+        if (medium && a->kind == PCV_INPUT_VIDEO && medium->input)
+            r = from_frames(in, a, media, n, e);
+        else if (medium)
             r = from_medium(in, a, medium, e);
         else if (a->kind == PCV_INPUT_LABEL)
             r = pcv_label_append(in, a, e);

@@ -11,11 +11,15 @@ static const char *const no_media[] = {NULL};
 static const char *const text_media[] = {"text/plain", NULL};
 static const char *const image_media[] = {"image/png", "image/jpeg", NULL};
 
+static const char *const audio_media[] = {"audio/wav", "audio/flac", "audio/ogg", NULL};
+
 static const char *const *media_of(const struct pcv_adapter *a)
 {
     switch (a->kind) {
     case PCV_INPUT_TEXT: return a->text.ids_only ? no_media : text_media;
+    case PCV_INPUT_AUDIO: return a->grid.rate ? audio_media : no_media;
     case PCV_INPUT_IMAGE:
+    case PCV_INPUT_VIDEO:
     case PCV_INPUT_IMAGE_PAIR: return image_media;
     default: return no_media;
     }
@@ -57,6 +61,10 @@ static void describe_tasks(struct pcv_model *m)
             .labels = (const char *const *)t->labels,
             .max_rows = t->rows,
             .output = t->output,
+            .frames = t->grid[0],
+            .height = t->grid[1],
+            .width_px = t->grid[2],
+            .rate = t->rate,
         };
         if (t->points)
             m->tensors[m->info.ntensors++] = (struct pcv_tensor_spec){

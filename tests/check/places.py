@@ -22,6 +22,8 @@ PLACES = {
     "zip.h": ["lib/load/torch_zip.c"],
     "spng.h": ["lib/input/media_*.c"],
     "jpeglib.h": ["lib/input/media_*.c"],
+    "sndfile.h": ["lib/input/media_*.c"],
+    "samplerate.h": ["lib/input/media_*.c"],
     "jerror.h": ["lib/input/media_*.c"],
     # numbers
     "cblas.h": ["lib/kernel/gemm.c"],

@@ -1,10 +1,13 @@
-"""Media in and out: optical flow of two pictures.
+"""Media in and out: optical flow of two pictures, video and sound.
 
 Expectations are computed here with NumPy, from tiles that go through the tensor API one by one."""
 
 import base64
 import io
+import json
+import struct
 import uuid
+import wave
 
 import numpy as np
 import pytest
@@ -205,3 +208,175 @@ def test_formats_and_points_that_do_not_fit(daemon):
     r = daemon.perceive("image", {"image": {"b64": base64.b64encode(png()).decode()}},
                         [{"task": "classify", "points": [[0, 0]]}])
     refused(r, 400, "$.queries[0].points")
+
+
+# ---- video and sound ------------------------------------------------------------------------------
+
+CONFIG = json.loads((golden("hf-multimodal-autoencoding") / "config.json").read_text())
+FRAMES, SIDE = CONFIG["output_shape"][-3], CONFIG["output_shape"][-1]
+PATCH = CONFIG["samples_per_patch"]
+SAMPLES = CONFIG["num_frames"] * CONFIG["audio_samples_per_frame"]
+
+
+def wav(samples, rate=48000, channels=1):
+    """16 bits; samples -1..1, the same in each channel."""
+    out = io.BytesIO()
+    with wave.open(out, "wb") as w:
+        w.setnchannels(channels)
+        w.setsampwidth(2)
+        w.setframerate(rate)
+        w.writeframes(np.repeat(np.round(np.asarray(samples) * 32767), channels)
+                      .astype("<i2").tobytes())
+    return out.getvalue()
+
+
+def tone(n, rate=48000):
+    return 0.5 * np.sin(2 * np.pi * 2000 * np.arange(n) / rate)
+
+
+def clip():
+    return [png(SIDE, SIDE, i) for i in range(FRAMES)]
+
+
+def video(daemon, frames, sound, *more, query=""):
+    return form(daemon, "video", [("image", f) for f in frames] + [("audio", sound), *more], query)
+
+
+def autoencoded(daemon, frames, sound):
+    """Outputs of the tensor API for the numbers that these media are."""
+    image = np.stack([np.asarray(Image.open(io.BytesIO(f))).transpose(2, 0, 1) for f in frames])
+    image = image.astype(np.float32) / 255
+    with wave.open(io.BytesIO(sound)) as w:
+        audio = np.frombuffer(w.readframes(w.getnframes()), "<i2") / np.float32(32768)
+    r = daemon.infer("video", [
+        {"name": "inputs.image", "datatype": "FP32", "shape": [1, *image.shape],
+         "data": [float(v) for v in image.ravel()]},
+        {"name": "inputs.audio", "datatype": "FP32", "shape": [1, SAMPLES, 1],
+         "data": [float(v) for v in audio]}])
+    assert r.status == 200, r.body
+    return {o["name"]: np.array(o["data"], np.float32) for o in r.json["outputs"]}
+
+
+def close(got, want):
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5 * np.abs(want).max())
+
+
+def float_wav(data):
+    assert data[:4] == b"RIFF" and data[8:16] == b"WAVEfmt " and data[36:40] == b"data"
+    kind, channels, rate, _, _, bits = struct.unpack("<HHIIHH", data[20:36])
+    assert (kind, channels, rate, bits) == (3, 1, 48000, 32)
+    assert struct.unpack("<I", data[4:8])[0] == len(data) - 8
+    assert struct.unpack("<I", data[40:44])[0] == len(data) - 44
+    return np.frombuffer(data[44:], "<f4")
+
+
+def test_a_video_is_what_its_tensors_are(daemon):
+    frames, sound = clip(), wav(tone(SAMPLES))
+    want = autoencoded(daemon, frames, sound)
+    r = video(daemon, frames, sound, query="?task=image&format=raw")
+    assert r.status == 200, r.body
+    close(np.frombuffer(r.body, "<f4"), want["logits.image"])
+    r = video(daemon, frames, sound, query="?task=audio&format=wav")
+    assert r.status == 200 and r.headers["content-type"] == "audio/wav", r.body
+    close(float_wav(r.body), want["logits.audio"])
+
+
+def test_all_tasks_from_one_encoding(daemon):
+    frames, sound = clip(), wav(tone(SAMPLES))
+    want = autoencoded(daemon, frames, sound)
+    pixels = want["logits.image"].reshape(FRAMES, SIDE, SIDE, 3)
+    last = FRAMES - 1
+    queries = [{"task": "image", "frames": [last, 0]}, {"task": "image", "frames": [1]},
+               {"task": "audio"}, {"task": "classify", "top_k": 2}]
+    r = video(daemon, frames, sound, ("queries", json.dumps(queries)))
+    assert r.status == 200, r.body
+    some, one, heard, labels = r.json["results"]
+    assert [f["index"] for f in some["files"]] == [last, 0]
+    for f in some["files"] + one["files"]:
+        assert f["type"] == "image/png"
+        got = np.asarray(Image.open(io.BytesIO(base64.b64decode(f["b64"]))))
+        assert np.abs(got - np.clip(255 * pixels[f["index"]], 0, 255)).max() < 0.52
+    close(float_wav(base64.b64decode(heard["files"][0]["b64"])), want["logits.audio"])
+    assert labels["labels"][0]["index"] == want["logits.label"].argmax()
+    # Encoded once: as many tokens as one input has, and only the rows asked.
+    assert r.json["usage"]["output_queries"] == 3 * SIDE * SIDE + SAMPLES // PATCH + 1
+
+
+def test_one_frame_is_a_picture(daemon):
+    frames, sound = clip(), wav(tone(SAMPLES))
+    r = video(daemon, frames, sound, ("queries", '[{"task": "image", "frames": [1]}]'),
+              query="?format=png")
+    assert r.status == 200 and r.headers["content-type"] == "image/png", r.body
+    assert Image.open(io.BytesIO(r.body)).size == (SIDE, SIDE)
+    inputs = {"image": [{"b64": base64.b64encode(f).decode()} for f in frames],
+              "audio": {"b64": base64.b64encode(sound).decode()}}
+    again = daemon.perceive("video", inputs, [{"task": "image", "frames": [1]}], format="png")
+    assert again.body == r.body
+
+
+def test_frames_keep_their_order_and_are_cropped(daemon):
+    sound = wav(tone(SAMPLES))
+    big = [png(SIDE * 2 + 6, SIDE * 2, i) for i in range(FRAMES)]
+    small = []
+    for f in big:
+        im = Image.open(io.BytesIO(f)).crop((3, 0, SIDE * 2 + 3, SIDE * 2))
+        out = io.BytesIO()
+        im.resize((SIDE, SIDE), Image.BILINEAR).save(out, "PNG")
+        small.append(out.getvalue())
+    ask = {"query": "?task=image&format=raw"}
+    assert video(daemon, big, sound, **ask).body == video(daemon, small, sound, **ask).body
+    assert video(daemon, small[::-1], sound, **ask).body != video(daemon, small, sound, **ask).body
+
+
+def labels_of(daemon, sound):
+    r = video(daemon, clip(), sound, query="?task=audio&format=raw")
+    assert r.status == 200, r.body
+    return np.frombuffer(r.body, "<f4")
+
+
+def test_sounds_of_other_rates_and_channels(daemon):
+    want = labels_of(daemon, wav(tone(SAMPLES)))
+    np.testing.assert_array_equal(labels_of(daemon, wav(tone(SAMPLES), channels=2)), want)
+    half = tone(SAMPLES // 2, 24000)
+    np.testing.assert_allclose(labels_of(daemon, wav(half, 24000)), want,
+                               atol=0.05 * np.abs(want).max())
+    # Up to a patch more or less: cut, or silence.
+    np.testing.assert_array_equal(labels_of(daemon, wav(tone(SAMPLES + PATCH))), want)
+    cut = tone(SAMPLES)
+    cut[-PATCH:] = 0
+    np.testing.assert_array_equal(labels_of(daemon, wav(cut[:-PATCH])), labels_of(daemon, wav(cut)))
+
+
+def test_sounds_and_videos_that_are_none(daemon):
+    frames, good = clip(), wav(tone(SAMPLES))
+
+    def sound(data, status, *words):
+        refused(video(daemon, frames, data), status, "audio", *words)
+
+    sound(wav([]), 400)
+    sound(b"", 415)
+    sound(b"no sound at all", 415, "WAV, FLAC nor OGG")
+    sound(good[:len(good) // 2], 400)
+    sound(good[:40], 400)
+    sound(b"OggS" + bytes(100), 400)
+    sound(b"fLaC" + bytes(100), 400)
+    sound(wav(tone(SAMPLES + PATCH + 1)), 400, "s of sound", str(SAMPLES))
+    sound(wav(tone(SAMPLES - PATCH - 1)), 400, "s of sound")
+    sound(wav(tone(SAMPLES), channels=9), 413, "9 channels")
+    sound(wav(tone(SAMPLES), rate=900), 413, "900")
+    refused(video(daemon, frames[:-1], good), 400, "image", f"{FRAMES - 1} pictures", str(FRAMES))
+    refused(video(daemon, frames + frames[:1], good), 400, "image", str(FRAMES))
+    refused(video(daemon, frames[:-1] + [b"x"], good), 415, "image")
+    refused(form(daemon, "video", [("audio", good)]), 400, "image", "missing")
+    refused(video(daemon, frames, good, ("audio", good)), 400, "audio", "twice")
+    refused(form(daemon, "image", [("image", png()), ("image", png())]), 400, "image", "twice")
+
+    def frames_asked(value, *words):
+        query = json.dumps([{"task": "image", "frames": value}])
+        refused(video(daemon, frames, good, ("queries", query)), 400, *words)
+
+    frames_asked([FRAMES], "frames[0]", f"0..{FRAMES - 1}")
+    frames_asked([-1], "frames[0]")
+    frames_asked([], "frames")
+    refused(video(daemon, frames, good, query="?task=image&format=png"), 400, "format")
+    refused(video(daemon, frames, good, query="?task=classify&format=png"), 400, "format")

@@ -257,10 +257,49 @@ static void test_limits(void **state)
             assert_string_equal(r->media[15].input, "m15");
             wire_request_free(r);
         } else {
-            assert_fails(decode(&r, body), e, PCV_ELIMIT, "$.inputs.m16", "more than 16 inputs");
+            assert_fails(decode(&r, body), e, PCV_ELIMIT, "$.inputs.m64", "more than 64 inputs");
         }
     }
     free(body);
+}
+
+/* What tasks are asked beside labels, and frames as an array. */
+static void test_media_questions(void **state)
+{
+    static const char body[] =
+        "{\"inputs\": {\"image\": [{\"b64\": \"YQ==\"}, {\"b64\": \"YmI=\"}], \"audio\": \"c\"},"
+        " \"queries\": [{\"task\": \"flow\", \"points\": [[1, 2], [3, 4]]},"
+        " {\"frames\": [5, 0], \"task\": \"image\"}, {\"task\": \"embed\", \"pool\": \"none\"}],"
+        " \"format\": \"raw\"}";
+    static const struct {
+        const char *body, *where, *words;
+        int code;
+    } bad[] = {
+        {"{\"inputs\": {\"a\": []}}", "$.inputs.a", "no input", PCV_EMISSING},
+        {"{\"inputs\": {\"a\": [\"x\"], \"a\": [\"y\"]}}", "$.inputs.a", "twice", PCV_EFORMAT},
+        {"{\"inputs\": \"x\", \"format\": \"PNG\"}", "$.format", "png", PCV_EUNKNOWN},
+        {"{\"inputs\": \"x\", \"queries\": [{\"task\": \"e\", \"pool\": \"max\"}]}",
+         "$.queries[0].pool", "mean", PCV_EUNKNOWN},
+    };
+    struct wire_request *r;
+
+    (void)state;
+    assert_ok(decode(&r, body), e);
+    assert_int_equal(r->nmedia, 3);
+    assert_string_equal(r->media[1].input, "image");
+    assert_int_equal(r->media[1].len, 2);
+    assert_int_equal(r->queries[0].npoints, 2);
+    assert_int_equal(r->queries[0].points[1][0], 3);
+    assert_int_equal(r->queries[0].points[1][1], 4);
+    assert_int_equal(r->queries[1].nframes, 2);
+    assert_int_equal(r->queries[1].frames[0], 5);
+    assert_true(r->queries[2].pooled);
+    assert_int_equal(r->queries[2].pool, WIRE_POOL_NONE);
+    assert_false(r->queries[1].pooled);
+    assert_int_equal(r->format, WIRE_RAW);
+    wire_request_free(r);
+    for (size_t i = 0; i < LEN(bad); i++)
+        assert_fails(decode(&r, bad[i].body), e, bad[i].code, bad[i].where, bad[i].words);
 }
 
 /* 10,000 levels where something else is expected, and where nothing is. */
@@ -301,10 +340,11 @@ static void test_borrows(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_image),      cmocka_unit_test(test_inputs),
-        cmocka_unit_test(test_everything), cmocka_unit_test(test_errors),
-        cmocka_unit_test(test_nothing),    cmocka_unit_test(test_limits),
-        cmocka_unit_test(test_deep),       cmocka_unit_test(test_borrows),
+        cmocka_unit_test(test_image),           cmocka_unit_test(test_inputs),
+        cmocka_unit_test(test_everything),      cmocka_unit_test(test_errors),
+        cmocka_unit_test(test_nothing),         cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_media_questions), cmocka_unit_test(test_deep),
+        cmocka_unit_test(test_borrows),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

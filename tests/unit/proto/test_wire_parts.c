@@ -185,11 +185,7 @@ static void test_part_errors(void **state)
          "ISO-8859-1"},
         {{field("top_k", "3")}, 1, PCV_EMISSING, "form", "no input"},
         {{{0}}, 0, PCV_EMISSING, "form", "no input"},
-        {{file("image", NULL, "x"), file("image", NULL, "y")},
-         2,
-         PCV_EFORMAT,
-         "form.image",
-         "twice"},
+        {{field("format", "gif")}, 1, PCV_EUNKNOWN, "form.format", "png"},
         {{file("image", NULL, "x"), raw(NULL, "y")}, 2, PCV_EFORMAT, "body", "without a name"},
         {{field("text", "\xc3(")}, 1, PCV_EFORMAT, "form.text", "invalid UTF-8 at byte 0"},
         {{field("top_k", "three")}, 1, PCV_EFORMAT, "form.top_k", "\"three\""},
@@ -234,6 +230,27 @@ static void test_part_errors(void **state)
     }
 }
 
+/* Frames of a video: one name, in order. */
+static void test_several_of_one_name(void **state)
+{
+    const struct wire_part parts[] = {file("image", NULL, "x"), file("image", NULL, "yy"),
+                                      file("audio", NULL, "z"), file("image", NULL, "w"),
+                                      field("format", "wav")};
+    static const char *const want[] = {"x", "yy", "z", "w"};
+    struct wire_request *r;
+
+    (void)state;
+    assert_ok(wire_native_from_parts(&r, parts, LEN(parts), NULL, 0, &e), e);
+    assert_int_equal(r->nmedia, 4);
+    assert_int_equal(r->format, WIRE_WAV);
+    for (int i = 0; i < 4; i++) {
+        assert_string_equal(r->media[i].input, i == 2 ? "audio" : "image");
+        assert_int_equal(r->media[i].len, strlen(want[i]));
+        assert_memory_equal(r->media[i].data, want[i], r->media[i].len);
+    }
+    wire_request_free(r);
+}
+
 static void test_limits(void **state)
 {
     struct wire_part parts[WIRE_MAX_MEDIA + 1];
@@ -253,7 +270,7 @@ static void test_limits(void **state)
     assert_int_equal(r->nqueries, WIRE_MAX_QUERIES);
     wire_request_free(r);
     assert_fails(wire_native_from_parts(&r, parts, WIRE_MAX_MEDIA + 1, NULL, 0, &e), e, PCV_ELIMIT,
-                 "form.m16", "more than 16");
+                 "form.m64", "more than 64");
     assert_fails(wire_native_from_parts(&r, parts, 1, args, WIRE_MAX_QUERIES + 1, &e), e,
                  PCV_ELIMIT, "?task", "more than 256");
 }
@@ -267,6 +284,7 @@ int main(void)
         cmocka_unit_test(test_both),
         cmocka_unit_test(test_argument_errors),
         cmocka_unit_test(test_part_errors),
+        cmocka_unit_test(test_several_of_one_name),
         cmocka_unit_test(test_limits),
     };
 

@@ -196,7 +196,7 @@ static void media_are_checked(void **state)
 
     (void)state;
     CHECK_FAILS(pcv_input_from_media(&in, m, media, 0, &e), e, PCV_EMISSING, "text", "missing");
-    CHECK_FAILS(pcv_input_from_media(&in, m, media, 2, &e), e, PCV_ERANGE, "", "2 inputs");
+    CHECK_FAILS(pcv_input_from_media(&in, m, media, 2, &e), e, PCV_EFORMAT, "(unnamed)", "twice");
     media[0].input = "image";
     CHECK_FAILS(pcv_input_from_media(&in, m, media, 1, &e), e, PCV_EUNKNOWN, "image", "takes text");
     media[0].input = "text";
