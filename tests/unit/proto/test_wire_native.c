@@ -276,7 +276,7 @@ static void test_media_questions(void **state)
         int code;
     } bad[] = {
         {"{\"inputs\": {\"a\": []}}", "$.inputs.a", "no input", PCV_EMISSING},
-        {"{\"inputs\": {\"a\": [\"x\"], \"a\": [\"y\"]}}", "$.inputs.a", "twice", PCV_EFORMAT},
+        {"{\"inputs\": {\"a\": [\"x\"], \"a\": [\"y\"]}}", "$.inputs.a[0]", "twice", PCV_EFORMAT},
         {"{\"inputs\": \"x\", \"format\": \"PNG\"}", "$.format", "png", PCV_EUNKNOWN},
         {"{\"inputs\": \"x\", \"queries\": [{\"task\": \"e\", \"pool\": \"max\"}]}",
          "$.queries[0].pool", "mean", PCV_EUNKNOWN},
