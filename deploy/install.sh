@@ -21,11 +21,14 @@ put 644 "$to/share/man/man1" deploy/man/perceiverctl.1
 install -d "$to/share/perceiverd/models"
 cp -R etc/models/fashion "$to/share/perceiverd/models/"
 
-# A configuration that a person has edited stays.
+# A configuration that a person has edited stays. A new one serves what is installed.
 conf=$DESTDIR/etc/perceiverd/perceiverd.conf
 [ "$PREFIX" = /usr ] || conf=$to/etc/perceiverd.conf
 install -d "$(dirname "$conf")"
-[ -e "$conf" ] || install -m 644 etc/perceiverd.conf "$conf"
+if [ ! -e "$conf" ]; then
+    sed "s|^# models_dir =.*|models_dir = $PREFIX/share/perceiverd/models|" etc/perceiverd.conf >"$conf"
+    chmod 644 "$conf"
+fi
 
 # The unit names the paths of this installation.
 install -d "$to/lib/systemd/system"
