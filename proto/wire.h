@@ -166,6 +166,7 @@ struct wire_label {
 struct wire_fill {
     int position;        /* token position, [CLS] is 0 */
     int64_t byte_offset; /* where [MASK] begins in the text sent, -1 when unknown */
+    int64_t char_offset; /* the same in characters (code points) */
     int nlabels;
     const struct wire_label *labels; /* index = token id, label = its text (maybe not UTF-8) */
 };
@@ -244,7 +245,8 @@ struct wire_reply {
 /* own: free(*body). Native JSON: {"model", "version", "id", "results": [...], "usage": {"tokens",
  * "output_queries", "gmac": {"encode","process","decode","total"}, "batch", "cached"},
  * "timing_ms": {...}}; a result is {"task", "labels": [{"index", "label", "score"}]} or {"task",
- * "masks": [{"position", "byte_offset", "candidates": [label...]}], "text"}, {"task", "points":
+ * "masks": [{"position", "byte_offset", "char_offset", "candidates": [label...]}], "text"},
+ * {"task", "points":
  * [{"x", "y", "u", "v"}]}, {"task", "shape", "b64"}, {"task", "files": [{"index", "type", "b64"}]}
  * or {"task", "embedding": [number...] or [[number...]...]}, with null for what is unknown. Scores
  * read back as the same float. Bytes of labels and texts that are no UTF-8 appear as U+FFFD beside

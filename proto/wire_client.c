@@ -222,6 +222,7 @@ static const struct wire_table label_table = WIRE_TABLE(struct wire_label, label
 static const struct wire_field fill_fields[] = {
     WIRE_FIELD(INT, "position", struct wire_fill, position),
     WIRE_FIELD(I64, "byte_offset", struct wire_fill, byte_offset, .optional = true, .absent = -1),
+    WIRE_FIELD(I64, "char_offset", struct wire_fill, char_offset, .optional = true, .absent = -1),
     WIRE_ARRAY("candidates", struct wire_fill, labels, nlabels, label_table),
 };
 static const struct wire_table fill_table = WIRE_TABLE(struct wire_fill, fill_fields);

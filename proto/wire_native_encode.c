@@ -41,6 +41,15 @@ static bool labels(struct wire_writer *w, const struct wire_label *l, int n)
     return true;
 }
 
+static void offset(struct wire_writer *w, const char *key, int64_t v)
+{
+    wire_key(w, key);
+    if (v < 0)
+        wire_null(w);
+    else
+        wire_int(w, v);
+}
+
 static bool fills(struct wire_writer *w, const struct wire_result *r)
 {
     wire_key(w, "masks");
@@ -51,11 +60,8 @@ static bool fills(struct wire_writer *w, const struct wire_result *r)
         wire_open(w, '{');
         wire_key(w, "position");
         wire_int(w, f->position);
-        wire_key(w, "byte_offset");
-        if (f->byte_offset < 0)
-            wire_null(w);
-        else
-            wire_int(w, f->byte_offset);
+        offset(w, "byte_offset", f->byte_offset);
+        offset(w, "char_offset", f->char_offset);
         wire_key(w, "candidates");
         if (!labels(w, f->labels, f->nlabels))
             return false;

@@ -31,6 +31,7 @@ void srv_job_free(struct srv_job *j)
     free(j->tasks);
     free(j->slot);
     srv_job_flow_free(j->flow);
+    free(j->latents);
     free(j);
 }
 
@@ -280,6 +281,8 @@ int srv_adapt_budget(struct adapt *a, double bytes)
 static double reply_bytes(const struct adapt *a, int i)
 {
     const struct wire_request *r = a->request;
+    if (a->job->slot[i] == SRV_EMBED)
+        return 16.0 * a->info->num_latents * a->info->d_latents;
     const struct srv_job_task *t = &a->job->tasks[a->job->slot[i]];
     int width = a->info->tasks[t->task].width;
     double rows = (double)t->rows * a->job->nitems;
@@ -309,6 +312,11 @@ static int make_logits(struct adapt *a)
         bytes += reply_bytes(a, i);
     if (srv_adapt_budget(a, bytes))
         return a->e->code;
+    for (int i = 0; i < j->nslots && !j->latents; i++)
+        if (j->slot[i] == SRV_EMBED &&
+            !(j->latents = malloc((size_t)a->info->num_latents * (size_t)a->info->d_latents *
+                                  sizeof(float))))
+            return pcv_fail(a->e, PCV_ENOMEM, "no memory for an embedding");
     for (int i = 0; i < j->ntasks; i++) {
         struct srv_job_task *t = &j->tasks[i];
         size_t n = (size_t)j->nitems * (size_t)t->rows * (size_t)a->info->tasks[t->task].width;
@@ -339,6 +347,7 @@ static int make_items(struct adapt *a)
         item->input = j->inputs[i];
         item->queries = &j->queries[(size_t)i * (size_t)j->ntasks];
         item->nqueries = j->ntasks;
+        item->latents = j->latents;
         item->cancelled = a->cancelled;
         for (int k = 0; k < j->ntasks; k++) {
             const struct srv_job_task *t = &j->tasks[k];

@@ -37,14 +37,18 @@ struct srv_job_flow {
     const float **tile; /* [tiles] into the task's logits; NULL: not computed */
 };
 
+enum { SRV_EMBED = -1 };
+
 struct srv_job {
     int nitems, ntasks;
     struct pcv_input **inputs;  /* [nitems] own */
     struct pcv_item *items;     /* [nitems], each with ntasks queries */
     struct pcv_query *queries;  /* [nitems, ntasks] */
     struct srv_job_task *tasks; /* [ntasks] */
-    int *slot; /* native: the entry of tasks for each query of the request, or in model order */
+    int *slot; /* SRV_EMBED or native: the entry of tasks for each query of the request, or in model
+                  order */
     int nslots;
+    float *latents; /* own: of the only item, [num_latents, d_latents] when embeddings are asked */
     struct srv_job_flow *flow;      /* own, or NULL */
     int64_t tokens, output_queries; /* of all items */
     struct wire_stages gmac;        /* of all items */

@@ -2,6 +2,7 @@
 #include "server/adapt_internal.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 /* Whether the native form has an answer for a task; the others answer in tensors. */
 static bool has_answer(const struct pcv_task_info *t)
@@ -61,10 +62,24 @@ static int take_frames(struct adapt *a, int i, int task)
     return 0;
 }
 
+/* Every model of texts or pictures has it: its latents. */
+static bool is_embed(const struct adapt *a, const char *task)
+{
+    enum pcv_input_kind kind = a->info->inputs[0].kind;
+    return !strcmp(task, "embed") && a->info->ninputs == 1 &&
+           (kind == PCV_INPUT_TEXT || kind == PCV_INPUT_IMAGE);
+}
+
 static int named_tasks(struct adapt *a)
 {
     struct srv_job *j = a->job;
     for (int i = 0; i < j->nslots; i++) {
+        if (is_embed(a, a->request->queries[i].task)) {
+            if (check_fields(a, i, PCV_TASK_LATENTS))
+                return a->e->code;
+            j->slot[i] = SRV_EMBED;
+            continue;
+        }
         int task = pcv_task_find(a->model, a->request->queries[i].task, a->e);
         if (task >= 0 && !has_answer(&a->info->tasks[task]))
             task = no_answer(a, task);
@@ -110,10 +125,14 @@ static int check_format(struct adapt *a)
         pcv_fail(a->e, PCV_EFORMAT, "a file holds one answer, and %d tasks are asked", j->nslots);
         return pcv_err_at(a->e, "format");
     }
-    const struct pcv_task_info *task = &a->info->tasks[j->tasks[j->slot[0]].task];
-    if (has_format(task, r->nqueries ? &r->queries[0] : NULL, r->format))
+    if (j->slot[0] == SRV_EMBED && r->format == WIRE_RAW)
         return 0;
-    pcv_fail(a->e, PCV_EFORMAT, "task %s has no such answer in this format", task->name);
+    const struct pcv_task_info *task =
+        j->slot[0] == SRV_EMBED ? NULL : &a->info->tasks[j->tasks[j->slot[0]].task];
+    if (task && has_format(task, r->nqueries ? &r->queries[0] : NULL, r->format))
+        return 0;
+    pcv_fail(a->e, PCV_EFORMAT, "task %s has no such answer in this format",
+             task ? task->name : "embed");
     return pcv_err_at(a->e, "format");
 }
 

@@ -44,6 +44,8 @@ static int native_room(struct srv_native *n, struct pcv_err *e)
 {
     size_t nslots = (size_t)n->job->nslots, fills = 0, labels = 0, width = 0;
     for (int i = 0; i < n->job->nslots; i++) {
+        if (n->job->slot[i] == SRV_EMBED)
+            continue;
         const struct srv_job_task *t = task_of(n->job, i);
         if (n->info->tasks[t->task].kind == PCV_TASK_FILL_MASK)
             fills += (size_t)t->rows;
@@ -119,6 +121,17 @@ static char *fill_text(const struct wire_media *text, const struct wire_fill *fi
     return out;
 }
 
+/* Characters of the text before a byte of it: bytes that begin one. */
+static int64_t char_offset(const struct wire_media *text, int64_t byte)
+{
+    int64_t n = 0;
+    if (!text || byte < 0 || (uint64_t)byte > text->len)
+        return -1;
+    for (int64_t i = 0; i < byte; i++)
+        n += (((const unsigned char *)text->data)[i] & 0xc0) != 0x80;
+    return n;
+}
+
 static void masks(struct srv_native *n, int slot, struct wire_result *result)
 {
     const struct srv_job_task *t = task_of(n->job, slot);
@@ -139,6 +152,7 @@ static void masks(struct srv_native *n, int slot, struct wire_result *result)
                                .byte_offset = pcv_input_byte_offset(n->job->inputs[0], position),
                                .nlabels = found,
                                .labels = labels};
+        fills[row].char_offset = char_offset(sent_text(n->request), fills[row].byte_offset);
         n->nlabels += (size_t)found;
     }
     n->nfills += (size_t)t->rows;
@@ -153,6 +167,8 @@ static void masks(struct srv_native *n, int slot, struct wire_result *result)
 static int answer(struct srv_native *n, int slot, struct pcv_err *e)
 {
     struct wire_result *result = &n->results[slot];
+    if (n->job->slot[slot] == SRV_EMBED)
+        return srv_native_embed(n, &n->request->queries[slot], result, e);
     const struct pcv_task_info *task = &n->info->tasks[task_of(n->job, slot)->task];
     result->task = task->name;
     switch (task->kind) {
@@ -279,6 +295,10 @@ int64_t srv_results_size(const struct pcv_model *m, const struct srv_job *j)
     const struct pcv_model_info *info = pcv_model_info(m);
     int64_t n = 0;
     for (int i = 0; i < j->nslots; i++) {
+        if (j->slot[i] == SRV_EMBED) {
+            n += (int64_t)info->num_latents * info->d_latents;
+            continue;
+        }
         const struct srv_job_task *t = task_of(j, i);
         n += t->total * info->tasks[t->task].width;
     }

@@ -27,6 +27,10 @@ struct srv_native {
 /* Keeps p, which is freed with n, and returns it. NULL is fine. */
 void *srv_native_own(struct srv_native *n, void *p);
 
+/* results_embed.c */
+PCV_CHECK int srv_native_embed(struct srv_native *n, const struct wire_query *q,
+                               struct wire_result *r, struct pcv_err *e);
+
 /* results_media.c */
 PCV_CHECK int srv_native_image(struct srv_native *n, const struct srv_job_task *t,
                                struct wire_result *r, struct pcv_err *e);

@@ -380,3 +380,51 @@ def test_sounds_and_videos_that_are_none(daemon):
     frames_asked([], "frames")
     refused(video(daemon, frames, good, query="?task=image&format=png"), 400, "format")
     refused(video(daemon, frames, good, query="?task=classify&format=png"), 400, "format")
+
+
+# ---- embeddings and characters --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model,inputs", [
+    ("language", {"text": "caf\u00e9 [MASK]"}),
+    ("image", {"image": {"b64": base64.b64encode(png(64, 64)).decode()}})])
+def test_embeddings(daemon, model, inputs):
+    info = daemon.get(f"/v1/models/{model}").json
+    r = daemon.perceive(model, inputs, [{"task": "embed", "pool": "none"}, {"task": "embed"},
+                                        {"task": info["tasks"][0]["name"]}])
+    assert r.status == 200, r.body
+    every, mean, other = r.json["results"]
+    latents = np.array(every["embedding"], np.float32)
+    assert latents.shape == (info["latents"]["count"], info["latents"]["width"])
+    assert len(np.unique(latents)) > latents.size // 2
+    np.testing.assert_allclose(mean["embedding"], latents.mean(0, dtype=np.float64), rtol=1e-5,
+                               atol=1e-6)
+    assert "embedding" not in other
+    raw = daemon.perceive(model, inputs, [{"task": "embed", "pool": "none"}], format="raw")
+    np.testing.assert_array_equal(np.frombuffer(raw.body, "<f4").reshape(latents.shape), latents)
+    # Nobody gets it unasked.
+    assert [x["task"] for x in daemon.perceive(model, inputs).json["results"]] == [
+        t["name"] for t in info["tasks"]]
+    refused(daemon.perceive(model, inputs, [{"task": info["tasks"][0]["name"], "pool": "mean"}]),
+            400, "$.queries[0].pool")
+
+
+def test_embeddings_differ_with_the_input(daemon):
+    def embed(text):
+        r = daemon.perceive("language", {"text": text}, [{"task": "embed"}])
+        return np.array(r.json["results"][0]["embedding"])
+
+    assert np.abs(embed("one") - embed("two")).max() > 1e-6
+    np.testing.assert_array_equal(embed("one"), embed("one"))
+
+
+def test_flow_has_no_embedding(daemon):
+    refused(flow_form(daemon, pair(24, 16), "?task=embed"), 400, "$.queries[0].task")
+
+
+def test_masks_are_placed_in_characters_too(daemon):
+    text = "caf\u00e9 \U0001f600 [MASK]!"
+    r = daemon.perceive("language", {"text": text}, [{"task": "fill-mask", "top_k": 1}])
+    mask = r.json["results"][0]["masks"][0]
+    assert mask["byte_offset"] == text.encode().index(b"[MASK]") == 11
+    assert mask["char_offset"] == text.index("[MASK]") == 7

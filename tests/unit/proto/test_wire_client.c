@@ -185,7 +185,7 @@ static void test_oip_request(void **state)
 
 static const struct wire_label classes[] = {{7, "Sneaker", 0.1f}, {2, NULL, 1.0f / 3}};
 static const struct wire_label bytes[] = {{201, "\xc3", 0.5f}, {103, "a", 0.25f}};
-static const struct wire_fill masks[] = {{5, 0, 2, bytes}, {6, -1, 1, bytes + 1}};
+static const struct wire_fill masks[] = {{5, 0, 0, 2, bytes}, {6, -1, -1, 1, bytes + 1}};
 static const struct wire_result results[] = {
     {.task = "classify", .kind = WIRE_CLASSES, .nlabels = 2, .labels = classes},
     {.task = "fill-mask",
@@ -262,6 +262,7 @@ static void test_native_reply(void **state)
 
             assert_int_equal(got->position, masks[k].position);
             assert_int_equal(got->byte_offset, masks[k].byte_offset);
+            assert_int_equal(got->char_offset, masks[k].char_offset);
             check_labels(got->labels, got->nlabels, masks[k].labels, masks[k].nlabels);
         }
     }

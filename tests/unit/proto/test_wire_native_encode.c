@@ -3,10 +3,11 @@
 #include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 static const struct wire_label classes[] = {{7, "Sneaker", 0.1f}, {2, NULL, 1.0f / 3}};
 static const struct wire_label bytes[] = {{201, "\xc3", 0.5f}, {103, "a", 0.25f}, {3, "\"\n", 0}};
-static const struct wire_fill masks[] = {{5, 4, 2, bytes}, {6, -1, 1, bytes + 2}};
+static const struct wire_fill masks[] = {{5, 4, 3, 2, bytes}, {6, -1, -1, 1, bytes + 2}};
 
 static struct wire_reply reply(const struct wire_result *results, int n)
 {
@@ -54,10 +55,10 @@ static void test_everything(void **state)
         "{\"index\":7,\"label\":\"Sneaker\",\"score\":0.1},"
         "{\"index\":2,\"label\":null,\"score\":0.33333334}]},"
         "{\"task\":\"fill-mask\",\"masks\":["
-        "{\"position\":5,\"byte_offset\":4,\"candidates\":["
+        "{\"position\":5,\"byte_offset\":4,\"char_offset\":3,\"candidates\":["
         "{\"index\":201,\"label\":\"\xef\xbf\xbd\",\"bytes\":[195],\"score\":0.5},"
         "{\"index\":103,\"label\":\"a\",\"score\":0.25}]},"
-        "{\"position\":6,\"byte_offset\":null,\"candidates\":["
+        "{\"position\":6,\"byte_offset\":null,\"char_offset\":null,\"candidates\":["
         "{\"index\":3,\"label\":\"\\\"\\n\",\"score\":0.0}]}],"
         "\"text\":\"caf\xc3\xa9\"},"
         "{\"task\":\"fill-mask\",\"masks\":[],\"text\":\"a\xef\xbf\xbd"
@@ -94,7 +95,7 @@ static void test_not_finite(void **state)
     (void)state;
     for (size_t i = 0; i < LEN(bad); i++) {
         struct wire_label l[] = {{0, "a", 1}, {1, "b", bad[i]}};
-        struct wire_fill f = {1, 2, 2, l};
+        struct wire_fill f = {1, 2, 2, 2, l};
         struct wire_result results[] = {
             {.task = "classify", .kind = WIRE_CLASSES, .nlabels = 1, .labels = l},
             {.task = "classify", .kind = WIRE_CLASSES, .nlabels = 2, .labels = l}};
@@ -112,10 +113,43 @@ static void test_not_finite(void **state)
     }
 }
 
+/* Answers that are no labels. */
+static void test_media(void **state)
+{
+    static const struct wire_motion motions[] = {{3, 4, 0.5f, -1}};
+    static const float numbers[] = {1, 2, 3, 4};
+    static const struct wire_file files[] = {{2, "image/png", "abc", 3}, {-1, "audio/wav", "", 0}};
+    const struct wire_result results[] = {
+        {.task = "flow", .kind = WIRE_MOTIONS, .nmotions = 1, .motions = motions},
+        {.task = "flow", .kind = WIRE_TENSOR, .ndim = 2, .shape = {1, 2}, .numbers = numbers},
+        {.task = "image", .kind = WIRE_FILES, .nfiles = 2, .files = files},
+        {.task = "embed", .kind = WIRE_VECTORS, .ndim = 1, .shape = {2}, .numbers = numbers},
+        {.task = "embed", .kind = WIRE_VECTORS, .ndim = 2, .shape = {2, 2}, .numbers = numbers},
+    };
+    static const char want[] =
+        "\"results\":[{\"task\":\"flow\",\"points\":[{\"x\":3,\"y\":4,\"u\":0.5,\"v\":-1.0}]},"
+        "{\"task\":\"flow\",\"shape\":[1,2],\"b64\":\"AACAPwAAAEA=\"},"
+        "{\"task\":\"image\",\"files\":[{\"index\":2,\"type\":\"image/png\",\"b64\":\"YWJj\"},"
+        "{\"index\":null,\"type\":\"audio/wav\",\"b64\":\"\"}]},"
+        "{\"task\":\"embed\",\"embedding\":[1.0,2.0]},"
+        "{\"task\":\"embed\",\"embedding\":[[1.0,2.0],[3.0,4.0]]}],";
+    const struct wire_reply r = reply(results, LEN(results));
+    struct pcv_err e;
+    char *body;
+    size_t len;
+
+    (void)state;
+    assert_ok(wire_native_encode(&r, &body, &len, &e), e);
+    if (!strstr(body, want))
+        fail_msg("got %s", body);
+    free(body);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_everything),
+        cmocka_unit_test(test_media),
         cmocka_unit_test(test_not_finite),
     };
 
