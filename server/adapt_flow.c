@@ -73,7 +73,7 @@ static int take_memory(struct adapt *a, const struct pcv_flow *pair, int nitems,
                                 (double)total * 8 + pixels * reply))
         return a->e->code;
     t->total = total;
-    t->rows = (total + nitems - 1) / nitems; /* on average, to judge sizes by */
+    t->rows = nitems ? (total + nitems - 1) / nitems : 0; /* on average, to judge sizes by */
     t->logits = malloc((size_t)total * 2 * sizeof(float));
     return t->logits ? 0 : pcv_fail(a->e, PCV_ENOMEM, "no memory for a flow field");
 }

@@ -49,7 +49,8 @@ static int flow_points(struct srv_native *n, struct wire_result *r, const float 
     if (!m)
         return no_memory(e);
     for (int i = 0; i < f->npoints; i++)
-        m[i] = (struct wire_motion){f->points[i][0], f->points[i][1], uv[2 * i], uv[2 * i + 1]};
+        m[i] = (struct wire_motion){f->points[i][0], f->points[i][1], uv[2 * (size_t)i],
+                                    uv[2 * (size_t)i + 1]};
     r->kind = WIRE_MOTIONS;
     r->nmotions = f->npoints;
     r->motions = m;

@@ -313,6 +313,8 @@ static int from_walk(struct pcv_input *in, const struct pcv_adapter *a, const fl
     int64_t n = 1, elements = w.channels;
     float *planes;
 
+    if (g->axes < 1) /* no layout makes one; told to the reader and to clang-tidy */
+        return pcv_fail(e, PCV_ESHAPE, "a grid without axes");
     for (int i = 0; i < g->axes; i++) {
         if (size[i] % g->patch[i])
             return pcv_fail(e, PCV_ESHAPE, "%d along axis %d is no multiple of %d", size[i], i,
