@@ -1,5 +1,6 @@
 /* Output queries of a table: both ways, in tiles and in shared tiles, against plain.h. */
 #include "lib/attention/decode.h"
+#include "lib/kernel/gemm.h"
 
 #include "lib/base/mem.h"
 #include "tests/unit/lib/attention/plain.h"
@@ -243,5 +244,6 @@ int main(void)
         cmocka_unit_test_teardown(the_choice_counts_products, release),
     };
 
+    pcv_gemm_init(); /* as a model that opens does */
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,6 @@
 /* Tasks without output queries: the mean of the latents, and the latents themselves. */
 #include "lib/attention/decode.h"
+#include "lib/kernel/gemm.h"
 
 #include "tests/unit/lib/attention/plain.h"
 
@@ -75,5 +76,6 @@ int main(void)
         cmocka_unit_test_teardown(latents_are_given_as_they_are, release),
     };
 
+    pcv_gemm_init(); /* as a model that opens does */
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,6 @@
 /* Output queries that are token arrays: factored, and as the formula says, against plain.h. */
 #include "lib/attention/decode.h"
+#include "lib/kernel/gemm.h"
 
 #include "lib/base/mem.h"
 #include "tests/unit/lib/attention/random_tokens.h"
@@ -145,5 +146,6 @@ int main(void)
         cmocka_unit_test_teardown(groups_together, release),
     };
 
+    pcv_gemm_init(); /* as a model that opens does */
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

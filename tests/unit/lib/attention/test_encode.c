@@ -1,6 +1,7 @@
 /* The encoder's ways against plain.h over written-out tokens: every kind of group, alone and
  * together, over more than one tile, with one head and several. */
 #include "lib/attention/encode.h"
+#include "lib/kernel/gemm.h"
 
 #include "lib/base/mem.h"
 #include "tests/unit/lib/attention/random_tokens.h"
@@ -361,5 +362,6 @@ int main(void)
         cmocka_unit_test_teardown(projected_tables_match, release),
     };
 
+    pcv_gemm_init(); /* as a model that opens does */
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

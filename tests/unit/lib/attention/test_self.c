@@ -1,5 +1,6 @@
 /* The process stack's layer, and the tail that all layers share, against plain.h. */
 #include "lib/attention/self.h"
+#include "lib/kernel/gemm.h"
 
 #include "lib/base/mem.h"
 #include "tests/unit/lib/attention/plain.h"
@@ -118,5 +119,6 @@ int main(void)
         cmocka_unit_test(large_scores_are_no_problem),
     };
 
+    pcv_gemm_init(); /* as a model that opens does */
     return cmocka_run_group_tests(tests, NULL, release);
 }

@@ -1,5 +1,6 @@
 /* Factored token arrays against the same written out in double precision. */
 #include "lib/attention/tokens.h"
+#include "lib/kernel/gemm.h"
 
 #include "tests/unit/lib/attention/random_tokens.h"
 
@@ -185,5 +186,6 @@ int main(void)
         cmocka_unit_test_teardown(ranges_gather_and_add, release),
     };
 
+    pcv_gemm_init(); /* as a model that opens does */
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
