@@ -95,6 +95,7 @@ def test_refusals_are_told(talk, tmp_path):
 @pytest.mark.parametrize("model", ["image", "text", "sentence"])
 def test_bench_under_many_clients(daemon, talk, model, more):
     items = daemon.metric("perceiverd_batch_items_sum", model=model)
+    forwards = daemon.metric("perceiverd_batch_items_count", model=model)
     out, _ = talk("bench", model, "--requests", "200", "--check", "--json", *more)
     report = json.loads(out)
     assert report["answered"] == 200 and report["errors"] == {} and report["clients"] == 64
@@ -103,7 +104,9 @@ def test_bench_under_many_clients(daemon, talk, model, more):
     assert 0 < latency["min"] <= latency["p50"] <= latency["p99"] <= latency["max"]
     done = daemon.metric("perceiverd_batch_items_sum", model=model) - items
     assert 200 <= done <= 200 + 64  # and a few first, for what to compare with
-    assert report["mean_batch_size"] > 1
+    # How clients are joined is test_daemon_load.py's: here lanes may well be faster than the clients.
+    assert 1 <= report["mean_batch_size"] <= 64
+    assert report["batches"] <= daemon.metric("perceiverd_batch_items_count", model=model) - forwards
     assert daemon.metric("perceiverd_in_flight") == 0
 
 
