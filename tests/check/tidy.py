@@ -37,7 +37,8 @@ def look(path):
     text = tree.read(path)
     hints = [f"--extra-arg=-DDEFINES_{name}" for name in HINTED.findall(tree.read(HINTS))
              if re.search(rf"^int {name}\(", text, re.M)]
-    hints += ["--extra-arg=-include", "--extra-arg=" + os.path.join(tree.ROOT, HINTS)]
+    hints += [f"--extra-arg=-DLAYER_{path.split('/')[0]}", "--extra-arg=-include",
+              "--extra-arg=" + os.path.join(tree.ROOT, HINTS)]
     clean = stamp(path, hints)
     if clean and os.path.exists(clean):
         return []
