@@ -59,6 +59,7 @@ with tempfile.TemporaryDirectory() as folder:
                 said[how] = must(f"{how} run", program, cwd=folder,
                                  env={**os.environ, "LD_LIBRARY_PATH": lib}).stdout
         if len(said) == 2 and said["shared"] != said["static"]:
-            tree.bad(PROGRAM, 0, f"shared says {said['shared']!r}, static {said['static']!r}")
+            tree.bad(PROGRAM, 0, f"shared says {said['shared']!r}, static {said['static']!r}: "
+                                 "run make build")
         check_names(os.path.join(at, "include", "perceiver.h"), os.path.join(lib, "libperceiver.so"))
 tree.done()
