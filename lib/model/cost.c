@@ -157,14 +157,6 @@ static double rows_cost(const struct pcv_decoder *d, const struct pcv_tokens *qu
     return head + pcv_tail_cost(l, rows) + rows * n * wide;
 }
 
-double pcv_decode_cost(const struct pcv_decoder *d, const struct pcv_tokens *queries, double rows)
-{
-    if (rows == 0)
-        return 0;
-    return rows_cost(d, queries, rows) +
-           (pcv_decode_absorbs(d, (int)rows) ? 0 : prepare_cost(d, queries));
-}
-
 /* ---- the public questions
  * --------------------------------------------------------------------------- */
 

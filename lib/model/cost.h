@@ -24,8 +24,4 @@ double pcv_layer_cost(const struct pcv_layer_dims *d, double nq, double nkv);
 /* Out projection and MLP of `rows` rows. */
 double pcv_tail_cost(const struct pcv_layer_dims *d, double rows);
 
-/* What the decode stage does for one job of nrows output queries, which are `queries` for decoders
- * of tokens (NULL otherwise). */
-double pcv_decode_cost(const struct pcv_decoder *d, const struct pcv_tokens *queries, double nrows);
-
 #endif

@@ -217,6 +217,12 @@ static void integers_are_taken_as_they_are(void **state)
     t = tensor(PCV_U32, words, 2);
     CHECK_OK(pcv_tensor_to_i64(&t, 0, 2, out, &e), e);
     assert_true(out[0] == 0 && out[1] == 0);
+    t = tensor(PCV_I32, words + 2, 2);
+    CHECK_OK(pcv_tensor_to_i64(&t, 0, 2, out, &e), e);
+    assert_true(out[0] == -1 && out[1] == INT32_MAX);
+    t = tensor(PCV_U16, words + 3, 4);
+    CHECK_OK(pcv_tensor_to_i64(&t, 0, 4, out, &e), e);
+    assert_true(out[0] == 0 && out[3] == 32768);
     t = tensor(PCV_I16, words + 3, 4);
     CHECK_OK(pcv_tensor_to_i64(&t, 0, 4, out, &e), e);
     assert_true(out[0] == 0 && out[3] == INT16_MIN);

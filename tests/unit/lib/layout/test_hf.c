@@ -162,6 +162,70 @@ static void switches_are_heeded(void **state)
     pcv_model_close(m);
 }
 
+/* Encoder and process stack alone, named without prefix: tokens in, latents out. */
+static void the_bare_model_takes_tokens(void **state)
+{
+    enum { TOKENS = 9, KEPT = 6, C = 24, LATENTS = 6 * 16 };
+    static const int64_t mask[TOKENS] = {1, 1, 1, 1, 1, 1, 0, 0, 0};
+    float tokens[TOKENS * C] = {0}, last[3][LATENTS];
+    const struct pcv_tensor t[] = {
+        {"inputs", PCV_F32, 3, {1, TOKENS, C}, tokens, sizeof(tokens)},
+        {"attention_mask", PCV_I64, 2, {1, TOKENS}, mask, sizeof(mask)},
+        {"inputs", PCV_F32, 3, {1, KEPT, C}, tokens, KEPT * C * sizeof(float)},
+    };
+    uint64_t seed = 3;
+    struct pcv_model *m;
+
+    (void)state;
+    random_fill(&seed, tokens, LEN(tokens), 0, 1);
+    begin(&tiny_masked_lm);
+    for (int i = 0; i < file.n;) {
+        if (strncmp(file.name[i], "perceiver.e", 11) != 0) { /* embeddings, encoder */
+            tiny_remove(&file, file.name[i]);
+            continue;
+        }
+        memmove(file.name[i], file.name[i] + 10, sizeof(file.name[i]) - 10);
+        i++;
+    }
+    tiny_set(&config, "architectures", "[\"PerceiverModel\"]");
+    m = opened();
+    assert_string_equal(pcv_model_info(m)->tasks[0].name, "latents");
+    assert_string_equal(pcv_model_info(m)->tasks[0].output.name, "last_hidden_state");
+    for (int way = 0; way < 3; way++) { /* padded, without padding, the plain way */
+        struct pcv_query q = {.logits = last[way]};
+        struct pcv_item item = {.queries = &q, .nqueries = 1};
+        struct pcv_input *in = NULL;
+        struct pcv_ws *ws = NULL;
+
+        CHECK_OK(way ? pcv_input_from_tensors(&in, m, &t[2], 1, 0, &e)
+                     : pcv_input_from_tensors(&in, m, t, 2, 0, &e),
+                 e);
+        assert_int_equal(pcv_input_tokens(in), KEPT);
+        item.input = in;
+        CHECK_OK(pcv_ws_new(&ws, NULL, &e), e);
+        CHECK_OK(pcv_ws_reserve(ws, m, 1, way == 2 ? PCV_WS_DENSE : 0, &e), e);
+        CHECK_OK(pcv_forward(m, ws, &item, 1, NULL, &e), e);
+        pcv_ws_free(ws);
+        pcv_input_free(in);
+    }
+    CHECK_BITS(last[0], last[1], LATENTS);
+    CHECK_NEAR(last[0], last[2], LATENTS, 1e-5 * largest(last[2], LATENTS));
+    pcv_model_close(m);
+}
+
+/* What pictures become must be what the positions are for. */
+static void pictures_must_fit_the_positions(void **state)
+{
+    (void)state;
+    tiny_write_text("preprocessor_config.json", "{\"size\": {\"height\": 6, \"width\": 5}}");
+    begin(&tiny_learned);
+    refused(PCV_ESHAPE, "preprocessor_config.json", "image_size in config.json is 5");
+    tiny_write_text("preprocessor_config.json", "{\"size\": -6}");
+    begin(&tiny_fourier);
+    refused(PCV_ERANGE, "preprocessor_config.json", "");
+    unlink(tiny_path("preprocessor_config.json"));
+}
+
 /* ---- config.json, one mistake at a time -------------------------------------------------------
  */
 
@@ -360,6 +424,8 @@ int main(void)
         cmocka_unit_test(a_classifier_says_what_it_is),
         cmocka_unit_test(absent_keys_take_the_upstreams_defaults),
         cmocka_unit_test(switches_are_heeded),
+        cmocka_unit_test(the_bare_model_takes_tokens),
+        cmocka_unit_test(pictures_must_fit_the_positions),
         cmocka_unit_test(bad_numbers_are_refused),
         cmocka_unit_test(bad_words_are_refused),
         cmocka_unit_test(absurd_sizes_are_refused),

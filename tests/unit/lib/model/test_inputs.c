@@ -342,6 +342,42 @@ static void questions_are_checked(void **state)
     pcv_input_free(in);
 }
 
+static void output_points_are_checked(void **state)
+{
+    static const int64_t good[] = {3, 0, 3}, low[] = {0, -1}, high[] = {0, 1024};
+    static const float half[] = {0, 0.5f};
+    const char *name = "subsampled_output_points.image";
+    struct pcv_tensor t = TENSOR(name, PCV_I64, good, 3);
+    struct pcv_model *m = NULL;
+    int32_t *rows = NULL;
+    int task, n = 0;
+
+    (void)state;
+    CHECK_OK(pcv_model_open(&m, "build/golden/hf-multimodal-autoencoding", NULL, &e), e);
+    task = pcv_task_find(m, "image", &e);
+    assert_in_range(task, 0, 7);
+    CHECK_OK(pcv_query_rows_from_tensors(m, task, &t, 1, &rows, &n, &e), e);
+    assert_int_equal(n, 3);
+    assert_true(rows[0] == 3 && rows[1] == 0 && rows[2] == 3);
+    free(rows);
+    CHECK_OK(pcv_query_rows_from_tensors(m, task, &t, 0, &rows, &n, &e), e); /* not asked: all */
+    assert_null(rows);
+    t = TENSOR(name, PCV_I64, low, 2);
+    CHECK_FAILS(pcv_query_rows_from_tensors(m, task, &t, 1, &rows, &n, &e), e, PCV_ERANGE, name,
+                "-1 is outside");
+    t = TENSOR(name, PCV_I64, high, 2); /* 4 x 16 x 16 pixels */
+    CHECK_FAILS(pcv_query_rows_from_tensors(m, task, &t, 1, &rows, &n, &e), e, PCV_ERANGE, name,
+                "1024 is outside 0..1023");
+    t = TENSOR(name, PCV_F32, half, 2);
+    CHECK_FAILS(pcv_query_rows_from_tensors(m, task, &t, 1, &rows, &n, &e), e, PCV_ERANGE, name,
+                "element 1");
+    t = TENSOR(name, PCV_I64, good, 1, 3);
+    CHECK_FAILS(pcv_query_rows_from_tensors(m, task, &t, 1, &rows, &n, &e), e, PCV_ESHAPE, name,
+                "one dimension");
+    assert_null(rows);
+    pcv_model_close(m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -354,6 +390,7 @@ int main(void)
         cmocka_unit_test(pixels_may_be_any_float),
         cmocka_unit_test(bad_pixels_are_named),
         cmocka_unit_test(questions_are_checked),
+        cmocka_unit_test(output_points_are_checked),
     };
 
     return cmocka_run_group_tests(tests, setup, teardown);
