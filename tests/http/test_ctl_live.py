@@ -232,3 +232,21 @@ def test_inspect_says_what_a_model_is(tmp_path):
     assert len(plain) == len(plan) == 4 and plan[3] < plain[3]
     assert plan[3] == pytest.approx(sum(plan[:3]), abs=2e-4)
     assert "gone" in ctl("inspect", tmp_path / "gone", code=1)[1]
+
+
+@pytest.mark.parametrize("dense", [[], ["--dense"]])
+def test_the_bare_model_gives_its_latents(talk, tmp_path, dense):
+    """PerceiverModel: the encoder of a masked LM, without the name's prefix, on ready-made tokens."""
+    whole = golden("hf-masked-lm")
+    save(tmp_path / "model.safetensors",
+         {name.removeprefix("perceiver."): x for name, x in load(whole / "model.safetensors").items()
+          if name.startswith(("perceiver.embeddings.", "perceiver.encoder."))})
+    config = json.loads((whole / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "architectures": ["PerceiverModel"]}))
+    vectors = load(GOLDEN / "hf-masked-lm" / "vectors.safetensors")
+    given, out = tmp_path / "in.safetensors", tmp_path / "out.safetensors"
+    save(given, {"inputs": vectors["1.stage.adapted_inputs"],
+                 "attention_mask": vectors["1.in.attention_mask"]})
+    talk("eval", str(tmp_path), str(given), str(out), *dense)
+    want = vectors["1.stage.latents_after_process"]
+    assert np.abs(load(out)["last_hidden_state"] - want).max() <= 1e-4 * np.abs(want).max()
