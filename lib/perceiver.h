@@ -61,13 +61,15 @@ enum pcv_input_kind {
 };
 
 enum pcv_task_kind {
-    PCV_TASK_CLASSIFY,  /* one output query; logits over labels */
-    PCV_TASK_FILL_MASK, /* one output query per position; logits over the byte vocabulary */
-    PCV_TASK_LATENTS,   /* the latents themselves; one row each */
-    PCV_TASK_FLOW,      /* one output query per pixel; (u, v) */
-    PCV_TASK_IMAGE,     /* one output query per pixel of every frame; RGB */
-    PCV_TASK_AUDIO,     /* one output query per patch; its samples */
-    PCV_TASK_TENSOR,    /* output queries given by the caller; raw numbers */
+    PCV_TASK_CLASSIFY,   /* one output query; logits over labels */
+    PCV_TASK_FILL_MASK,  /* one output query per position; logits over the byte vocabulary */
+    PCV_TASK_LATENTS,    /* the latents themselves; one row each */
+    PCV_TASK_FLOW,       /* one output query per pixel; (u, v) */
+    PCV_TASK_IMAGE,      /* one output query per pixel of every frame; RGB */
+    PCV_TASK_AUDIO,      /* one output query per patch; its samples */
+    PCV_TASK_TENSOR,     /* output queries given by the caller; raw numbers */
+    PCV_TASK_REGRESSION, /* one output query; a number for each label */
+    PCV_TASK_EMBED,      /* one row: the mean of the latents, or a learned query's numbers */
 };
 
 /* A tensor that a model takes or gives, under its upstream's name. shape leads with the batch;
@@ -95,8 +97,12 @@ struct pcv_task_info {
     const char *const *labels;     /* [width], or NULL */
     int64_t max_rows;              /* most output query rows */
     struct pcv_tensor_spec output; /* as tensors: "logits" */
+    const char *points;            /* tensor that names the rows asked for, or NULL */
+    unsigned inputs;               /* bit i: it has an answer for the model's input i */
     int frames, height, width_px;  /* PCV_TASK_IMAGE: its rows are pixels of frames; 0: unknown */
+    float mean[3], std[3];         /* PCV_TASK_IMAGE: colour 0..1 = number x std + mean */
     int rate;                      /* PCV_TASK_AUDIO: samples a second; 0: unknown */
+    bool pooled;                   /* PCV_TASK_EMBED: the mean of the latents */
 };
 
 struct pcv_model_info {
@@ -105,15 +111,18 @@ struct pcv_model_info {
     uint64_t parameters;      /* trained numbers, buffers not counted */
     uint64_t mapped_bytes;    /* weights read in place from files */
     uint64_t owned_bytes;     /* memory allocated for this model */
+    uint64_t fingerprint;     /* of configuration and weights: another model has another */
     int num_latents, d_latents;
+    bool together; /* an input is all of `inputs` at once; else it is one of them */
     int ninputs, ntasks, ntensors;
     const struct pcv_input_info *inputs;
     const struct pcv_task_info *tasks;
     const struct pcv_tensor_spec *tensors; /* what pcv_input_from_tensors takes */
 };
 
-/* Opens a model directory: config.json, preprocessor_config.json if any, and the weights as
- * model.safetensors, pytorch_model.bin, shards of either with their index, or one *.pickle or
+/* Opens a model directory: perceiver.json (lib/layout/perceiver.schema.json), or an upstream's
+ * config.json with preprocessor_config.json if any; and the weights as model.safetensors,
+ * pytorch_model.bin, shards of either with their index, or one *.pickle or
  * *.pystate of DeepMind's. Checks every tensor against the configuration and computes what is
  * constant. own: pcv_model_close.
  * pool (may be NULL) speeds up the work; it is not kept. Errors name file and tensor. */
@@ -138,12 +147,14 @@ struct pcv_media {
     const char *type; /* media type, or NULL: recognised by its first bytes */
 };
 
-/* One input from n media, one for each of the model's inputs; a video is as many pictures of one
- * name as it has frames, in order: each is cropped to its central square and resized (bilinear, as
- * Pillow does it). A sound is as long as the model's, to within a patch; its channels are averaged
- * and it is resampled to the model's rate. A label may be left out. own: pcv_input_free. Slow for
- * large media. Text gets [CLS] and [SEP] around it; "[MASK]" and the other special tokens written
- * in it become single tokens, as the upstream's tokenizer does. Any thread. */
+/* One input from n media, one for each of the model's inputs, or, where the model is not
+ * `together`, a single one: media[0].input may then be NULL when its type tells which; a video is
+ * as many pictures of one name as it has frames, in order: each is cropped to its central square
+ * and resized (bilinear, as Pillow does it). A sound is as long as the model's, to within a patch;
+ * its channels are averaged and it is resampled to the model's rate. A label may be left out. own:
+ * pcv_input_free. Slow for large media. Text gets [CLS] and [SEP] around it; "[MASK]" and the other
+ * special tokens written in it become single tokens, as the upstream's tokenizer does. Any thread.
+ */
 PCV_CHECK int pcv_input_from_media(struct pcv_input **ret, const struct pcv_model *m,
                                    const struct pcv_media *media, int n, struct pcv_err *e);
 
@@ -157,6 +168,20 @@ PCV_CHECK int pcv_input_from_tensors(struct pcv_input **ret, const struct pcv_mo
                                      const struct pcv_tensor *t, int n, int64_t row,
                                      struct pcv_err *e);
 void pcv_input_free(struct pcv_input *in); /* NULL is fine */
+
+int pcv_input_which(const struct pcv_input *in); /* index among the model's inputs; together: 0 */
+size_t pcv_input_bytes(const struct pcv_input *in); /* memory it holds */
+
+/* Sides of the grid that its tokens stand on, slowest first: sides [PCV_MAX_SIDES]; returns how
+ * many. Text and ready-made tokens have one; several modalities together, or tokens left out by a
+ * mask, have one too: their number. */
+enum { PCV_MAX_SIDES = 5 };
+int pcv_input_sides(const struct pcv_input *in, int *sides);
+
+/* Everything that the answer depends on, as bytes in a fixed order: which input it is, sizes, ids,
+ * content. Two inputs of one model that feed the same have the same answers. Any thread. */
+void pcv_input_feed(const struct pcv_input *in,
+                    void (*feed)(void *ctx, const void *data, size_t len), void *ctx);
 
 int64_t pcv_input_tokens(const struct pcv_input *in);   /* M: tokens the encoder reads */
 int64_t pcv_input_channels(const struct pcv_input *in); /* C */
@@ -188,7 +213,7 @@ struct pcv_query {
 };
 
 /* How many output query rows this task has for this input: 1 to classify, one per position to
- * fill masks. */
+ * fill masks. in NULL: for latents whose input is unknown, as many as the task can have. */
 int pcv_query_rows_all(const struct pcv_model *m, int task, const struct pcv_input *in);
 
 /* Rows a person would ask for: all of them, or for fill-mask the positions that hold [MASK].
@@ -202,19 +227,33 @@ PCV_CHECK int pcv_query_rows_from_tensors(const struct pcv_model *m, int task,
                                           const struct pcv_tensor *t, int n, int32_t **rows,
                                           int *nrows, struct pcv_err *e);
 
-/* PCV_ERANGE when a row lies outside, or there are fewer than none. */
+/* PCV_ERANGE when a row lies outside, or there are fewer than none; PCV_EUNSUPPORTED when the task
+ * has no answer for this kind of input. in NULL: PCV_EMISSING for tasks whose output queries come
+ * from the input. */
 PCV_CHECK int pcv_query_check(const struct pcv_model *m, const struct pcv_input *in,
                               const struct pcv_query *q, struct pcv_err *e);
 
+/* Which tokens chosen latents read: their softmax in the first cross-attention, the mean of its
+ * heads (arXiv 2103.03206, figure 3). */
+struct pcv_attention {
+    int n;
+    const int32_t *latents; /* [n], each in [0, num_latents) */
+    float *weights;         /* [n, tokens of the input], each row adds up to 1; the caller's */
+};
+
 /* One input of a batch, and what is wanted of it. */
 struct pcv_item {
-    const struct pcv_input *input; /* borrow until pcv_forward returns */
+    const struct pcv_input *input; /* borrow until pcv_forward returns; NULL is fine with filled
+                                      `kept` and queries that need none */
+    struct pcv_latents *kept;      /* NULL; empty: filled here; filled: nothing is encoded or
+                                      processed, the queries read these latents. borrow */
     struct pcv_query *queries;
     int nqueries;
-    const atomic_bool *cancelled; /* looked at between layers; NULL: never cancelled */
-    float *encoded;               /* NULL, or [num_latents, d_latents]: latents after encode */
-    float *latents;               /* NULL, or the same: latents after process */
-    bool dropped;                 /* out: it was cancelled; its results are unset */
+    const struct pcv_attention *attention; /* NULL: not asked. Needs the input */
+    const atomic_bool *cancelled;          /* looked at between layers; NULL: never cancelled */
+    float *encoded; /* NULL, or [num_latents, d_latents]: latents after encode */
+    float *latents; /* NULL, or the same: latents after process */
+    bool dropped;   /* out: it was cancelled; its results are unset */
 };
 
 struct pcv_timing {
@@ -244,6 +283,42 @@ size_t pcv_ws_need(const struct pcv_model *m, int max_items, int threads, int fl
  * time per ws and per pool. t may be NULL. */
 PCV_CHECK int pcv_forward(const struct pcv_model *m, struct pcv_ws *ws, struct pcv_item *items,
                           int n, struct pcv_timing *t, struct pcv_err *e);
+
+/* ---- latents kept: encode once, ask later -----------------------------------------------------
+ *
+ * What an input became after the process stack, with the keys and values that decoders make of it:
+ * those are made at the first later question and stay, so that from then on a question costs its
+ * own rows alone. Any number of forwards, on any threads, may read filled latents at once; filling
+ * is for one forward. Answers from kept latents equal fresh ones to float rounding, and each other
+ * bit for bit. */
+struct pcv_latents;
+
+/* Empty. which: index of the model's input that they are made of. own: pcv_latents_free, before the
+ * model is closed. */
+PCV_CHECK int pcv_latents_new(struct pcv_latents **ret, const struct pcv_model *m, int which,
+                              struct pcv_err *e);
+void pcv_latents_free(struct pcv_latents *l); /* NULL is fine */
+
+/* Filled with numbers [num_latents, d_latents] from elsewhere. PCV_ERANGE for what is not finite.
+ */
+PCV_CHECK int pcv_latents_import(struct pcv_latents **ret, const struct pcv_model *m, int which,
+                                 const float *numbers, struct pcv_err *e);
+
+/* in is taken: freed with l, and lent to later questions that need it. Before l is shared. */
+void pcv_latents_take_input(struct pcv_latents *l, struct pcv_input *in);
+
+bool pcv_latents_filled(const struct pcv_latents *l);
+int pcv_latents_which(const struct pcv_latents *l);
+const struct pcv_input *pcv_latents_input(const struct pcv_latents *l); /* borrow; NULL: unknown */
+const float *pcv_latents_numbers(const struct pcv_latents *l);          /* borrow */
+
+/* Memory that one takes, keys and values of all decoders and its input included; and that one of
+ * this model without its input takes. */
+size_t pcv_latents_bytes(const struct pcv_latents *l);
+size_t pcv_latents_need(const struct pcv_model *m);
+
+/* Whether a later question to this task cannot do without the input itself. */
+bool pcv_task_reads_input(const struct pcv_model *m, int task);
 
 /* ---- cost -------------------------------------------------------------------------------------
  */

@@ -35,12 +35,17 @@ enum {
     WIRE_MAX_TOP_K = 1000,
     WIRE_DEFAULT_TOP_K = 5,
     WIRE_MAX_PRIORITY = 1 << 20,
-    WIRE_MAX_TIMEOUT_MS = 24 * 3600 * 1000, /* so that adding it to a clock cannot overflow */
+    WIRE_MAX_ITEMS = 256,    /* inputs of one native request */
+    WIRE_MAX_ROWS = 1 << 20, /* positions or latents that one query names */
+    WIRE_MAX_CLASSES = 1000,
+    WIRE_MAX_KEEP_MS = 30 * 24 * 3600 * 1000u, /* a month */
+    WIRE_MAX_TIMEOUT_MS = 24 * 3600 * 1000,    /* so that adding it to a clock cannot overflow */
 };
 
 /* A file or a text for one of the model's inputs. */
 struct wire_media {
-    const char *input; /* "image", "text"; NULL: the model's only input */
+    int item; /* which input of the batch it belongs to; media of one item stand together */
+    const char *input; /* "image", "text"; NULL: not said */
     const void *data;  /* borrow from arena or body */
     size_t len;
     const char *type; /* media type, or NULL when not said; "text/plain" for JSON strings */
@@ -50,8 +55,16 @@ enum wire_pool { WIRE_POOL_MEAN, WIRE_POOL_NONE };
 
 /* One question to a task (native form). What a task cannot use is the server's to refuse. */
 struct wire_query {
-    const char *task;           /* "classify" */
-    int top_k;                  /* 1..WIRE_MAX_TOP_K */
+    const char *task; /* "classify"; "embed" and "attention" are every model's */
+    int input;        /* the one of the batch that is asked; -1: all that have an answer */
+    int top_k;        /* 1..WIRE_MAX_TOP_K */
+    int nclasses;     /* classify: those whose scores are wanted; 0 = the top_k best */
+    const char *const *classes; /* labels */
+    int nrows;                  /* the only output queries to decode: "positions", or "latents" of
+                                   the task attention; 0 = not said */
+    const int32_t *rows;        /* each 0..WIRE_MAX_COORDINATE */
+    bool has_region;            /* pixels: */
+    int32_t region[4];          /* x, y, width, height */
     int npoints;                /* flow: the pixels asked for; 0 = all */
     const int32_t (*points)[2]; /* (x, y), each 0..WIRE_MAX_COORDINATE */
     int nframes;                /* image: the frames asked for; 0 = all */
@@ -80,6 +93,12 @@ struct wire_request {
     struct wire_query *queries;
     int default_top_k; /* WIRE_DEFAULT_TOP_K, or ?top_k=N when no task is named */
     enum wire_format format;
+    bool batch;       /* inputs was a list: nitems of them, and the reply has a list for each */
+    int nitems;       /* native: inputs; 1 without batch, 0 for questions to a handle */
+    uint64_t keep_ms; /* latents are to be kept so long; 0 = not asked */
+    bool no_cache;    /* "cache": false: neither answered from the store nor put there */
+    bool no_share;    /* "share": false: computed by itself, whoever sends the same */
+    bool stream;      /* answers in pieces, as they are computed */
 
     int ntensors; /* OIP inputs: name, dtype, shape and data checked against each other */
     struct pcv_tensor *tensors;
@@ -108,6 +127,11 @@ void wire_request_free(struct wire_request *r); /* NULL is fine */
  */
 PCV_CHECK int wire_native_decode(struct wire_request **ret, const char *body, size_t len,
                                  struct pcv_err *e);
+
+/* Questions to kept latents: the same body without inputs, keep and share. own: wire_request_free
+ */
+PCV_CHECK int wire_native_decode_query(struct wire_request **ret, const char *body, size_t len,
+                                       struct pcv_err *e);
 
 /* A part of a multipart/form-data body, or a raw media body as the only part. */
 struct wire_part {
@@ -191,6 +215,7 @@ enum wire_result_kind {
     WIRE_TENSOR,  /* numbers with a shape, as base64 of little endian f32 */
     WIRE_FILES,
     WIRE_VECTORS, /* embeddings: numbers in JSON */
+    WIRE_VALUES,  /* regression: a number for each name; labels, score is the number */
 };
 
 struct wire_result { /* native: the answer to one query */
@@ -227,16 +252,22 @@ struct wire_reply {
     const char *request_id; /* X-Request-Id */
     const char *id;         /* OIP id to echo, or NULL */
 
-    int nresults; /* native */
+    int nresults; /* native, of all items one after another */
     const struct wire_result *results;
+    bool batch;                 /* "results" is a list of lists, */
+    int nitems;                 /* one for each item, */
+    const int *counts;          /* [nitems] of so many results */
+    const char *const *latents; /* [nitems] handles, or NULL: none was asked for */
+    double expires_s;           /* seconds until they expire */
 
     int noutputs; /* OIP: finished tensors; F32 or, with classification, see labels */
     const struct wire_out_tensor *outputs;
 
     int64_t tokens, output_queries; /* usage */
     int batch_items;                /* items of the batch it was computed in */
-    bool cached;
-    struct wire_stages gmac; /* done for this request */
+    int cached_items;               /* items whose latents were there already */
+    bool cached;                    /* all of them were */
+    struct wire_stages gmac;        /* done for this request */
     struct {
         double adapt, queue, encode, process, decode, total;
     } ms; /* timing */
@@ -262,6 +293,43 @@ PCV_CHECK int wire_native_encode(const struct wire_reply *r, char **body, size_t
  * F32. */
 PCV_CHECK int wire_oip_encode(const struct wire_reply *r, char **body, size_t *len,
                               int64_t *header_len, struct pcv_err *e);
+
+/* ---- streams: NDJSON, one object a line ------------------------------------------------------ */
+
+/* Rows of one answer, as they come: {"input", "task", "rows": [FIRST, N], "shape": [N, WIDTH],
+ * "b64"}; numbers [n, width] as little endian f32. input is left out without batch. FIRST counts in
+ * the rows that were asked. own: free(*line), which ends in a newline. */
+struct wire_chunk {
+    int input; /* -1: no batch */
+    const char *task;
+    int64_t first, n;
+    int width;
+    const float *numbers;
+};
+PCV_CHECK int wire_chunk_encode(const struct wire_chunk *c, char **line, size_t *len,
+                                struct pcv_err *e);
+
+/* The last line: {"done": true, "model", "version", "id", "latents", "expires_s", "usage",
+ * "timing_ms"}. */
+PCV_CHECK int wire_done_encode(const struct wire_reply *r, char **line, size_t *len,
+                               struct pcv_err *e);
+
+/* In the place of the last line, when it breaks off: the error as wire_error_json has it. */
+
+/* ---- kept latents ------------------------------------------------------------------------------
+ */
+
+struct wire_latents_desc {
+    const char *handle, *model, *version;
+    const char *input; /* name of the model's input they were made of */
+    int num_latents, d_latents;
+    double age_s, expires_s; /* since they were made; until they are dropped */
+    int64_t bytes;
+    bool has_input; /* tasks that read the input itself can be asked */
+    int ntasks;
+    const char *const *tasks; /* that can be asked */
+};
+char *wire_latents_json(const struct wire_latents_desc *d); /* GET /v1/latents/{id}. own: free() */
 
 /* ---- errors ---------------------------------------------------------------------------------- */
 
@@ -289,6 +357,8 @@ struct wire_task_desc {
     int width;                 /* logits per output query */
     int64_t max_rows;          /* most output queries */
     const char *const *labels; /* [width] or NULL */
+    const char *const
+        *inputs; /* NULL-terminated names of the inputs it has an answer for; NULL: all */
 };
 
 struct wire_input_desc {
@@ -302,6 +372,7 @@ struct wire_model_desc {
     const char *state, *reason; /* "READY", "LOADING", "UNAVAILABLE"; reason may be "" */
     int64_t parameters, bytes;
     int num_latents, d_latents, max_batch;
+    bool together; /* an input of a request is all of `inputs` at once, not one of them */
     int ninputs, ntasks, ntensors_in, ntensors_out;
     const struct wire_input_desc *inputs;
     const struct wire_task_desc *tasks;

@@ -40,6 +40,8 @@ struct pcv_conv_stem {
 /* Tokens along an axis of n pixels. */
 int pcv_conv_stem_size(const struct pcv_conv_stem *s, int n);
 
+struct pcv_spectrum; /* spectrum.h */
+
 /* Numbers on a grid of 1 to PCV_MAX_AXES axes: content, then position channels, then padding. */
 struct pcv_grid_adapter {
     int axes;
@@ -65,11 +67,15 @@ struct pcv_grid_adapter {
     int npad;
     struct pcv_image_prep prep; /* for pictures */
     int rate;                   /* samples a second of sounds; 0: taken as tensors only */
+    bool shorter;               /* fewer positions than `size` along the first axis are fine: they
+                                   read the first rows of its table */
+    const struct pcv_spectrum *spectrum; /* sounds become frames of it; NULL: patches of samples */
 };
 
 struct pcv_adapter {
-    const char *name; /* static: "text" */
+    const char *name; /* static, or the blueprint's: "text" */
     enum pcv_input_kind kind;
+    int encoder;                         /* separate inputs: cross-attention that reads it */
     int channels;                        /* of a token, padding included */
     struct pcv_tensor_spec tensor, mask; /* mask.name NULL: none */
     struct pcv_text_adapter text;        /* PCV_INPUT_TEXT */

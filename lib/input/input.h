@@ -15,7 +15,10 @@ struct pcv_input {
     struct pcv_tokens queries; /* given by the caller, or all tokens where the mask left some out of
                                   `tokens` and the decoder asks for every one; nsegments 0: none */
     void *owned[PCV_INPUT_ARRAYS];
+    size_t owned_bytes; /* of them */
     int nowned;
+    int which; /* index of the model's input it is; 0 where all are together */
+    int nsides, sides[PCV_MAX_AXES]; /* grid of the tokens, slowest first; 0: not on one */
 
     int positions;    /* text: [CLS] .. [SEP], masked-out ones too */
     int32_t *ids;     /* [positions] */

@@ -14,7 +14,7 @@
 /* Bounds of a blueprint. */
 enum {
     PCV_MAX_INPUTS = 8,
-    PCV_MAX_TASKS = 8,
+    PCV_MAX_TASKS = 16,
     PCV_MAX_CROSS = 64,
     PCV_MAX_SELF = 256,
     PCV_MAX_STEPS = 512,
@@ -59,8 +59,12 @@ struct pcv_task {
     int between;   /* channels between the upstream's two linear maps that head joins; 0: one map */
     char **labels; /* [width] own, or NULL */
     int grid[3];   /* PCV_TASK_IMAGE: frames, height, width of its rows */
-    int rate;      /* PCV_TASK_AUDIO: samples a second */
+    float mean[3], std[3]; /* PCV_TASK_IMAGE: colour 0..1 = number x std + mean; std 0: plain */
+    int rate;              /* PCV_TASK_AUDIO: samples a second */
+    unsigned inputs;       /* bit i: it has an answer for input i; 0: for all */
 };
+/* Tasks whose layers are the same views read through one decoder: their queries share keys, values
+ * and products (plan.c). */
 
 struct pcv_blueprint {
     char architecture[96];
@@ -73,9 +77,11 @@ struct pcv_blueprint {
     struct pcv_layer self[PCV_MAX_SELF];
     struct pcv_step step[PCV_MAX_STEPS];
     struct pcv_task task[PCV_MAX_TASKS];
+    bool separate;     /* an input is one of `input`, read in the first step through its own
+                          adapter's encoder; else all of them, one token array */
     int padded_tokens; /* tokens the upstream pads an input to (dense cost): 0 = none */
     int padded_rows;   /* output queries it computes when fewer are asked (dense cost): 0 = none */
-    float *owned[24];  /* computed while binding, freed with the blueprint */
+    float *owned[64];  /* computed while binding, freed with the blueprint */
     int nowned;
 };
 
