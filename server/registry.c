@@ -67,6 +67,8 @@ static const char *task_kind(enum pcv_task_kind k)
     case PCV_TASK_CLASSIFY: return "classify";
     case PCV_TASK_FILL_MASK: return "fill-mask";
     case PCV_TASK_LATENTS: return "latents";
+    case PCV_TASK_REGRESSION: return "regression";
+    case PCV_TASK_EMBED: return "embed";
     case PCV_TASK_FLOW: return "flow";
     case PCV_TASK_IMAGE: return "image";
     case PCV_TASK_AUDIO: return "audio";
