@@ -328,8 +328,9 @@ struct pcv_cost {
     double encode, process, decode;
 };
 
-/* done: what pcv_forward will do for this item, with what its kept latents already hold. dense: what the plain algorithm does for it, with
- * the padding and the unasked rows that it computes. Either may be NULL. */
+/* done: what pcv_forward will do for this item, with what its kept latents already hold. dense:
+ * what the plain algorithm does for it, with the padding and the unasked rows that it computes.
+ * Either may be NULL. */
 void pcv_cost_item(const struct pcv_model *m, const struct pcv_item *item, struct pcv_cost *done,
                    struct pcv_cost *dense);
 

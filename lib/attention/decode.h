@@ -31,12 +31,13 @@ struct pcv_decoder {
     const struct pcv_layer *layer; /* learned, tokens */
     struct pcv_norm norm;          /* pool */
     int latents, d_latents;
-    int rows;               /* output queries it knows, or the most a caller may give */
-    const float *query;     /* learned: [rows, q_dim] */
-    const float *q;         /* learned: [rows, qk] LN_q and projection applied */
-    bool written;           /* tokens: queries are always written out, see decode_tokens.c */
-    int table_rows;         /* tokens: rows of all tables of the query array, at most */
-    struct pcv_affine head; /* [width, q_dim], pool: [width, d_latents]; w NULL: none; b may be NULL */
+    int rows;           /* output queries it knows, or the most a caller may give */
+    const float *query; /* learned: [rows, q_dim] */
+    const float *q;     /* learned: [rows, qk] LN_q and projection applied */
+    bool written;       /* tokens: queries are always written out, see decode_tokens.c */
+    int table_rows;     /* tokens: rows of all tables of the query array, at most */
+    struct pcv_affine
+        head; /* [width, q_dim], pool: [width, d_latents]; w NULL: none; b may be NULL */
     int width;
 };
 
@@ -83,8 +84,9 @@ void pcv_decode_prepare(const struct pcv_decoder *d, const struct pcv_kernels *k
 void pcv_decode_tile(const struct pcv_decoder *d, const struct pcv_kernels *k,
                      const struct pcv_decode_job *job, int row0, int rows, float *scratch);
 
-/* All rows of jobs that have few, together at most PCV_DECODE_TILE. Their decoders differ in queries
- * and head alone; those of one task should stand together, for heads are products of their own. */
+/* All rows of jobs that have few, together at most PCV_DECODE_TILE. Their decoders differ in
+ * queries and head alone; those of one task should stand together, for heads are products of their
+ * own. */
 void pcv_decode_pack(const struct pcv_kernels *k, const struct pcv_decode_job *const *jobs,
                      int njobs, float *scratch);
 

@@ -200,15 +200,14 @@ void pcv_decode_pack(const struct pcv_kernels *k, const struct pcv_decode_job *c
     for (int i = 0; i < njobs; i++) {
         float *q = sc.q + (size_t)rows * layer->d.qk;
 
-        gather(jobs[i]->d, jobs[i], 0, jobs[i]->nrows, q,
-               sc.query + (size_t)rows * layer->d.q_dim);
+        gather(jobs[i]->d, jobs[i], 0, jobs[i]->nrows, q, sc.query + (size_t)rows * layer->d.q_dim);
         attend(jobs[i]->d, k, jobs[i], jobs[i]->nrows, q, sc.ctx + (size_t)rows * layer->d.v, &sc);
         rows += jobs[i]->nrows;
     }
     pcv_layer_tail(layer, k, rows, sc.ctx, sc.query, sc.out, 1, sc.tail);
     for (int i = 0, at = 0; i < njobs;) {
-        const int n = pack_heads(k, jobs + i, njobs - i, sc.out + (size_t)at * layer->d.q_dim,
-                                 sc.logits);
+        const int n =
+            pack_heads(k, jobs + i, njobs - i, sc.out + (size_t)at * layer->d.q_dim, sc.logits);
 
         for (const int end = i + n; i < end; i++)
             at += jobs[i]->nrows;

@@ -199,8 +199,8 @@ struct counted {
     int which;
 };
 
-static const struct pcv_adapter *adapter_of(const struct pcv_blueprint *bp,
-                                            const struct counted *c, int segment)
+static const struct pcv_adapter *adapter_of(const struct pcv_blueprint *bp, const struct counted *c,
+                                            int segment)
 {
     return &bp->input[bp->separate ? c->which : segment];
 }
@@ -257,8 +257,7 @@ static double attention_cost(const struct pcv_model *m, const struct counted *c,
 {
     const struct pcv_layer_dims *d = &m->bp.cross[cross_of(&m->bp, c, 0)].d;
 
-    return latents * (double)d->kv_dim *
-           (d->qk + 2.0 * d->heads * (double)pcv_tokens_count(c->t));
+    return latents * (double)d->kv_dim * (d->qk + 2.0 * d->heads * (double)pcv_tokens_count(c->t));
 }
 
 /* What an item asks: its queries to one decoder share keys and values. */

@@ -78,7 +78,8 @@ static void run(int thread, int threads, void *arg)
     mark(p, thread, &p->decode_s);
 }
 
-/* A cancelled item may lack any part of it. An item that is not, now that all is done, never was. */
+/* A cancelled item may lack any part of it. An item that is not, now that all is done, never was.
+ */
 static void settle_items(struct pcv_item *items, int n)
 {
     for (int i = 0; i < n; i++) {

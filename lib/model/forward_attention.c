@@ -11,8 +11,8 @@
 #include <string.h>
 
 struct scratch {
-    float *u;           /* [heads, C] */
-    float *token, *own; /* [C] */
+    float *u;                /* [heads, C] */
+    float *token, *own;      /* [C] */
     float *usum, *max, *sum; /* [heads] */
 };
 

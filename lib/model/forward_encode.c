@@ -141,7 +141,8 @@ int pcv_pass_dense_new(struct pcv_pass *p, struct pcv_err *e)
     for (int i = 0; i < bp->ncross; i++) {
         qk = (size_t)bp->cross[i].d.qk > qk ? (size_t)bp->cross[i].d.qk : qk;
         v = (size_t)bp->cross[i].d.v > v ? (size_t)bp->cross[i].d.v : v;
-        channels = (size_t)bp->cross[i].d.kv_dim > channels ? (size_t)bp->cross[i].d.kv_dim : channels;
+        channels =
+            (size_t)bp->cross[i].d.kv_dim > channels ? (size_t)bp->cross[i].d.kv_dim : channels;
     }
     for (int i = 0; i < p->nfresh; i++) {
         const int64_t tokens = pcv_tokens_count(&p->items[p->fresh[i]].input->tokens);
