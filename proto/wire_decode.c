@@ -149,15 +149,20 @@ int wire_media_check(const struct wire_media *m, struct pcv_err *e)
     return 0;
 }
 
+static const char *const formats[] = {
+    [WIRE_JSON] = "json", [WIRE_PNG] = "png", [WIRE_FLO] = "flo",
+    [WIRE_WAV] = "wav",   [WIRE_RAW] = "raw",
+};
+
+const char *wire_format_name(enum wire_format f)
+{
+    return formats[f];
+}
+
 int wire_format_of(const char *s, size_t len, enum wire_format *ret, struct pcv_err *e)
 {
-    static const char *const names[] = {
-        [WIRE_JSON] = "json", [WIRE_PNG] = "png", [WIRE_FLO] = "flo",
-        [WIRE_WAV] = "wav",   [WIRE_RAW] = "raw",
-    };
-
-    for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++)
-        if (strlen(names[i]) == len && memcmp(names[i], s, len) == 0) {
+    for (size_t i = 0; i < sizeof(formats) / sizeof(*formats); i++)
+        if (strlen(formats[i]) == len && memcmp(formats[i], s, len) == 0) {
             *ret = (enum wire_format)i;
             return 0;
         }

@@ -35,6 +35,8 @@ PCV_CHECK int wire_media_check(const struct wire_media *m, struct pcv_err *e);
 /* What a format is called: json, png, flo, wav, raw. PCV_EUNKNOWN. */
 PCV_CHECK int wire_format_of(const char *s, size_t len, enum wire_format *ret, struct pcv_err *e);
 
+const char *wire_format_name(enum wire_format f);
+
 /* How long latents are kept: seconds, or a number with one of s, m, h, d. PCV_EFORMAT, PCV_ERANGE.
  */
 PCV_CHECK int wire_keep_of(const char *s, size_t len, uint64_t *ms, struct pcv_err *e);
