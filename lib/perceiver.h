@@ -132,6 +132,9 @@ void pcv_model_close(struct pcv_model *m); /* NULL is fine; inputs of m must be 
 
 const struct pcv_model_info *pcv_model_info(const struct pcv_model *m); /* borrow */
 
+/* The JSON Schema that perceiver.json is held to, as text. static */
+const char *pcv_model_schema(void);
+
 /* Index of the task, or PCV_EUNKNOWN with the known names in the message. */
 PCV_CHECK int pcv_task_find(const struct pcv_model *m, const char *name, struct pcv_err *e);
 
