@@ -136,7 +136,8 @@ void srv_http_reply(struct srv_exchange *x, int status, const char *content_type
  * else with false: the client left or was cut off (one that does not read for header_timeout_s, or
  * less than body_min_bytes_per_s over the time there was something for it to read), the daemon
  * stops, or the handler aborted. Time without anything to send counts for nothing. For HEAD the
- * headers are all there is: pieces are dropped, and on_gone comes with true maybe before end(). */
+ * headers are all there is: pieces are dropped, on_gone comes with true, maybe before end(), and
+ * the connection closes. */
 enum { SRV_STREAM_LOW = 256 << 10 };
 
 /* The reply of the exchange, in the place of srv_http_reply(). */
@@ -144,12 +145,12 @@ void srv_http_stream_begin(struct srv_exchange *x, int status, const char *conte
                            const struct srv_header *headers, int nheaders,
                            void (*on_room)(struct srv_exchange *x));
 
-/* data is taken (free()), also on failure, and not copied before it goes to the socket. Returns the
- * bytes now queued, these included. Without memory the stream is aborted. */
+/* data is taken (free()), also on failure, and copied once, into the connection's buffer. Returns
+ * the bytes now queued, these included. Without memory the stream is aborted. */
 size_t srv_http_stream_send(struct srv_exchange *x, char *data, size_t len);
 
-void srv_http_stream_end(struct srv_exchange *x); /* after what is queued */
-void srv_http_stream_abort(
-    struct srv_exchange *x); /* now: the client sees that a part is missing */
+/* After what is queued; or now, and the client sees that a part is missing. */
+void srv_http_stream_end(struct srv_exchange *x);
+void srv_http_stream_abort(struct srv_exchange *x);
 
 #endif
