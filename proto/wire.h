@@ -28,7 +28,7 @@ enum {
     WIRE_MAX_DEPTH = 64, /* JSON nesting; enough for data nested by dimension (PCV_MAX_DIMS) */
     WIRE_MAX_QUERIES = 256,
     WIRE_MAX_TENSORS = 64,
-    WIRE_MAX_MEDIA = 64,
+    WIRE_MAX_MEDIA = 256, /* files and texts of all items together */
     WIRE_MAX_POINTS = 1 << 16,
     WIRE_MAX_COORDINATE = 1 << 20,
     WIRE_MAX_FRAMES = 256,
@@ -94,7 +94,7 @@ struct wire_request {
     int default_top_k; /* WIRE_DEFAULT_TOP_K, or ?top_k=N when no task is named */
     enum wire_format format;
     bool batch;       /* inputs was a list: nitems of them, and the reply has a list for each */
-    int nitems;       /* native: inputs; 1 without batch, 0 for questions to a handle */
+    int nitems;       /* 1 without batch; 0 for questions to a handle, and for OIP's tensors */
     uint64_t keep_ms; /* latents are to be kept so long; 0 = not asked */
     bool no_cache;    /* "cache": false: neither answered from the store nor put there */
     bool no_share;    /* "share": false: computed by itself, whoever sends the same */
@@ -117,26 +117,34 @@ void wire_request_free(struct wire_request *r); /* NULL is fine */
 
 /* ---- native requests: wire_native.c ---------------------------------------------------------- */
 
-/* {"inputs": {NAME: VALUE or [VALUE..]}, VALUE being {"b64": STR [, "type": STR]} | {"text": STR} |
- * STR, and several the frames of a video, "queries": [{"task": STR,
- *  "top_k": N, "points": [[X, Y]..], "frames": [N..], "pool": "mean" | "none"}], "format": "json" |
- * "png" | "flo" | "wav" | "raw", "priority": N, "timeout_ms": N}. inputs may also be one such value
- * without NAME: a string, or an object whose first key is b64 or type ({"text": STR} names the
- * input "text"). base64 is RFC 4648's, padded, without white space; data: URLs are refused. Unknown
- * keys and keys that appear twice are errors, and an empty list of queries. own: wire_request_free.
- */
+/* {"inputs": ITEM or [ITEM..], "queries": [{"task": STR, "input": N, "top_k": N, "classes":
+ * [STR..], "positions": [N..], "latents": [N..], "region": [X, Y, W, H], "points": [[X, Y]..],
+ * "frames": [N..], "pool": "mean" | "none"}..], "format": "json" | "png" | "flo" | "wav" | "raw",
+ * "keep": "10m" or seconds, "cache": BOOL, "share": BOOL, "stream": BOOL, "priority": N,
+ * "timeout_ms": N}.
+ *
+ * ITEM is {NAME: VALUE or [VALUE..]}, several being the frames of a video, or a VALUE without NAME:
+ * a string, or an object whose first key is b64 or type ({"text": STR} names the input "text").
+ * VALUE is {"b64": STR [, "type": STR]} | {"text": STR} | STR. base64 is RFC 4648's, padded,
+ * without white space; data: URLs are refused.
+ *
+ * Of a query's positions, latents, region and points only one is said; frames go with a region;
+ * classes come without top_k; latents are the task attention's, which has no positions. keep is a
+ * number with one of s, m, h, d, or without a unit seconds. stream needs format json. Unknown keys
+ * and keys that appear twice are errors, and empty lists. own: wire_request_free. */
 PCV_CHECK int wire_native_decode(struct wire_request **ret, const char *body, size_t len,
                                  struct pcv_err *e);
 
-/* Questions to kept latents: the same body without inputs, keep and share. own: wire_request_free
- */
+/* Questions to kept latents: the same body without inputs, keep, cache and share, and no query has
+ * an input. nitems is 0. own: wire_request_free */
 PCV_CHECK int wire_native_decode_query(struct wire_request **ret, const char *body, size_t len,
                                        struct pcv_err *e);
 
 /* A part of a multipart/form-data body, or a raw media body as the only part. */
 struct wire_part {
     const char *name; /* form field: the input's name, or "queries" (a JSON array), or an option:
-                         "task", "top_k", "format", "priority", "timeout_ms". NULL: raw body */
+                         "task", "top_k", "positions", "latents", "region", "format", "keep",
+                         "cache", "share", "stream", "priority", "timeout_ms". NULL: raw body */
     const char *filename; /* NULL when none */
     const char *type;     /* Content-Type of the part, NULL when none */
     const void *data;
@@ -149,11 +157,11 @@ struct wire_arg {
 };
 
 /* Media from parts, of which several may have one name; options from arguments and then from form
- * fields
- * (?task=classify&top_k=3&task=...; top_k belongs to the task before it, or to all when it comes
- * first). A part with neither file name nor type is text. Types become lower case without
- * parameters; application/octet-stream is NULL. Parts' data are borrowed, and must outlive the
- * request. Unknown arguments are errors. */
+ * fields (?task=classify&top_k=3&task=...). positions=1,2,3, latents=0,5 and region=x,y,w,h belong
+ * to the task before them, and so does top_k, or to all when it comes first. cache, share and
+ * stream are true or false. A part with neither file name nor type is text. Types become lower case
+ * without parameters; application/octet-stream is NULL. Parts' data are borrowed, and must outlive
+ * the request. Unknown arguments are errors. */
 PCV_CHECK int wire_native_from_parts(struct wire_request **ret, const struct wire_part *parts,
                                      int nparts, const struct wire_arg *args, int nargs,
                                      struct pcv_err *e);
@@ -257,7 +265,8 @@ struct wire_reply {
     bool batch;                 /* "results" is a list of lists, */
     int nitems;                 /* one for each item, */
     const int *counts;          /* [nitems] of so many results */
-    const char *const *latents; /* [nitems] handles, or NULL: none was asked for */
+    const char *const *latents; /* [nitems], [1] without batch: handles, NULL for what was not kept;
+                                   or NULL: none was asked for */
     double expires_s;           /* seconds until they expire */
 
     int noutputs; /* OIP: finished tensors; F32 or, with classification, see labels */
@@ -273,16 +282,17 @@ struct wire_reply {
     } ms; /* timing */
 };
 
-/* own: free(*body). Native JSON: {"model", "version", "id", "results": [...], "usage": {"tokens",
- * "output_queries", "gmac": {"encode","process","decode","total"}, "batch", "cached"},
- * "timing_ms": {...}}; a result is {"task", "labels": [{"index", "label", "score"}]} or {"task",
- * "masks": [{"position", "byte_offset", "char_offset", "candidates": [label...]}], "text"},
- * {"task", "points":
- * [{"x", "y", "u", "v"}]}, {"task", "shape", "b64"}, {"task", "files": [{"index", "type", "b64"}]}
- * or {"task", "embedding": [number...] or [[number...]...]}, with null for what is unknown. Scores
- * read back as the same float. Bytes of labels and texts that are no UTF-8 appear as U+FFFD beside
- * "bytes" (array of numbers). NaN and infinities cannot travel in JSON: PCV_ERANGE naming the
- * result. */
+/* own: free(*body). Native JSON: {"model", "version", "id", "latents", "expires_s", "results":
+ * [...], "usage": {"tokens", "output_queries", "gmac": {"encode","process","decode","total"},
+ * "batch", "cached"}, "timing_ms": {...}}, latents and expires_s only when they were asked for; a
+ * result is {"task", "labels": [{"index", "label", "score"}]} or {"task", "masks": [{"position",
+ * "byte_offset", "char_offset", "candidates": [label...]}], "text"}, {"task", "points": [{"x", "y",
+ * "u", "v"}]}, {"task", "shape", "b64"}, {"task", "files": [{"index", "type", "b64"}]}, {"task",
+ * "embedding": [number...] or [[number...]...]} or {"task", "values": [{"name", "value"}]}, with
+ * null for what is unknown. With batch, results is a list of such lists, latents a list of handles,
+ * and usage has "cached_items". Scores read back as the same float. Bytes of labels and texts that
+ * are no UTF-8 appear as U+FFFD beside "bytes" (array of numbers). NaN and infinities cannot travel
+ * in JSON: PCV_ERANGE naming the result. */
 PCV_CHECK int wire_native_encode(const struct wire_reply *r, char **body, size_t *len,
                                  struct pcv_err *e);
 
@@ -309,15 +319,20 @@ struct wire_chunk {
 PCV_CHECK int wire_chunk_encode(const struct wire_chunk *c, char **line, size_t *len,
                                 struct pcv_err *e);
 
+/* An answer that comes in one piece: {"input", "result": {...}}, the result as in a reply and input
+ * (-1: no batch) as above. PCV_ERANGE as wire_native_encode. */
+PCV_CHECK int wire_result_line_encode(const struct wire_result *r, int input, char **line,
+                                      size_t *len, struct pcv_err *e);
+
 /* The last line: {"done": true, "model", "version", "id", "latents", "expires_s", "usage",
- * "timing_ms"}. */
+ * "timing_ms"}, as in a reply without results. */
 PCV_CHECK int wire_done_encode(const struct wire_reply *r, char **line, size_t *len,
                                struct pcv_err *e);
 
-/* In the place of the last line, when it breaks off: the error as wire_error_json has it. */
+/* In the place of the last line, when it breaks off: the error as wire_error_json has it, which
+ * does not end in a newline. */
 
-/* ---- kept latents ------------------------------------------------------------------------------
- */
+/* ---- kept latents ---------------------------------------------------------------------------- */
 
 struct wire_latents_desc {
     const char *handle, *model, *version;
@@ -329,7 +344,10 @@ struct wire_latents_desc {
     int ntasks;
     const char *const *tasks; /* that can be asked */
 };
-char *wire_latents_json(const struct wire_latents_desc *d); /* GET /v1/latents/{id}. own: free() */
+
+/* {"latents": HANDLE, "model", "version", "input", "shape": [COUNT, WIDTH], "bytes", "age_s",
+ * "expires_s", "has_input", "tasks": [STR..]}. own: free(). NULL without memory. */
+char *wire_latents_json(const struct wire_latents_desc *d);
 
 /* ---- errors ---------------------------------------------------------------------------------- */
 

@@ -1,6 +1,6 @@
+/* wire_client.c - requests as a client writes them. */
 #include "proto/wire_client.h"
 #include "proto/wire_decode.h"
-#include "proto/wire_fields.h"
 #include "proto/wire_oip.h"
 #include "proto/wire_utf8.h"
 #include "proto/wire_writer.h"
@@ -35,32 +35,6 @@ char *wire_client_path(const char *before, const char *name, const char *behind)
 
 /* ---- native requests ------------------------------------------------------------------------- */
 
-/* The value of the key just written. Nothing but the object's end may follow it: wire_raw sets no
- * commas. */
-static void put_base64(struct wire_writer *w, const unsigned char *in, size_t len)
-{
-    static const char digit[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    char out[4096];
-    size_t n = 0;
-
-    wire_raw(w, "\"", 1);
-    for (size_t i = 0; i < len; i += 3) {
-        const size_t left = len - i;
-        const unsigned a = in[i], b = left > 1 ? in[i + 1] : 0, c = left > 2 ? in[i + 2] : 0;
-
-        out[n++] = digit[a >> 2];
-        out[n++] = digit[(a << 4 | b >> 4) & 63];
-        out[n++] = left > 1 ? digit[(b << 2 | c >> 6) & 63] : '=';
-        out[n++] = left > 2 ? digit[c & 63] : '=';
-        if (n == sizeof(out)) {
-            wire_raw(w, out, n);
-            n = 0;
-        }
-    }
-    wire_raw(w, out, n);
-    wire_raw(w, "\"", 1);
-}
-
 static void put_media(struct wire_writer *w, const struct wire_media *m)
 {
     if (m->type && strcmp(m->type, "text/plain") == 0 &&
@@ -74,23 +48,159 @@ static void put_media(struct wire_writer *w, const struct wire_media *m)
         wire_text(w, m->type);
     }
     wire_key(w, "b64");
-    put_base64(w, m->data, m->len);
+    wire_b64(w, m->data, m->len);
+    wire_close(w, '}');
+}
+
+/* Only the one medium of an item may be without a name. */
+static const char *name_of(const struct wire_media *m)
+{
+    return m->input ? m->input : "";
+}
+
+static bool same_input(const struct wire_media *a, const struct wire_media *b)
+{
+    return strcmp(name_of(a), name_of(b)) == 0;
+}
+
+/* All of an input's media, of which the first is m[at]: one, or an array of frames. */
+static void put_input(struct wire_writer *w, const struct wire_media *m, int n, int at)
+{
+    int several = 0;
+
+    for (int i = at; i < n; i++)
+        several += same_input(&m[at], &m[i]);
+    wire_key(w, name_of(&m[at]));
+    if (several > 1)
+        wire_open(w, '[');
+    for (int i = at; i < n; i++)
+        if (same_input(&m[at], &m[i]))
+            put_media(w, &m[i]);
+    if (several > 1)
+        wire_close(w, ']');
+}
+
+/* The media of one item. */
+static void put_item(struct wire_writer *w, const struct wire_media *m, int n)
+{
+    if (n == 1 && !m->input) {
+        put_media(w, m);
+        return;
+    }
+    wire_open(w, '{');
+    for (int i = 0; i < n; i++) {
+        int first = 0;
+
+        while (!same_input(&m[first], &m[i]))
+            first++;
+        if (first == i)
+            put_input(w, m, n, i);
+    }
     wire_close(w, '}');
 }
 
 static void put_inputs(struct wire_writer *w, const struct wire_request *r)
 {
     wire_key(w, "inputs");
-    if (r->nmedia == 1 && !r->media[0].input) {
-        put_media(w, &r->media[0]);
-        return;
+    if (r->batch)
+        wire_open(w, '[');
+    for (int i = 0, n; i < r->nmedia; i += n) {
+        for (n = 1; i + n < r->nmedia && r->media[i + n].item == r->media[i].item;)
+            n++;
+        put_item(w, &r->media[i], n);
     }
+    if (r->batch)
+        wire_close(w, ']');
+}
+
+static void put_ints(struct wire_writer *w, const char *key, const int32_t *v, int n)
+{
+    wire_key(w, key);
+    wire_open(w, '[');
+    for (int i = 0; i < n; i++)
+        wire_int(w, v[i]);
+    wire_close(w, ']');
+}
+
+/* Which output queries are wanted. */
+static void put_rows(struct wire_writer *w, const struct wire_query *q)
+{
+    if (q->nrows)
+        put_ints(w, strcmp(q->task, "attention") == 0 ? "latents" : "positions", q->rows, q->nrows);
+    if (q->has_region)
+        put_ints(w, "region", q->region, 4);
+    if (q->npoints) {
+        wire_key(w, "points");
+        wire_open(w, '[');
+        for (int i = 0; i < q->npoints; i++) {
+            wire_open(w, '[');
+            wire_int(w, q->points[i][0]);
+            wire_int(w, q->points[i][1]);
+            wire_close(w, ']');
+        }
+        wire_close(w, ']');
+    }
+    if (q->nframes)
+        put_ints(w, "frames", q->frames, q->nframes);
+}
+
+static void put_query(struct wire_writer *w, const struct wire_query *q, bool batch)
+{
     wire_open(w, '{');
-    for (int i = 0; i < r->nmedia; i++) {
-        wire_key(w, r->media[i].input);
-        put_media(w, &r->media[i]);
+    wire_key(w, "task");
+    wire_text(w, q->task);
+    if (batch && q->input >= 0) {
+        wire_key(w, "input");
+        wire_int(w, q->input);
+    }
+    if (q->nclasses) {
+        wire_key(w, "classes");
+        wire_open(w, '[');
+        for (int i = 0; i < q->nclasses; i++)
+            wire_text(w, q->classes[i]);
+        wire_close(w, ']');
+    } else if (q->top_k) {
+        wire_key(w, "top_k");
+        wire_int(w, q->top_k);
+    }
+    put_rows(w, q);
+    if (q->pooled) {
+        wire_key(w, "pool");
+        wire_text(w, q->pool == WIRE_POOL_NONE ? "none" : "mean");
     }
     wire_close(w, '}');
+}
+
+static void put_options(struct wire_writer *w, const struct wire_request *r)
+{
+    if (r->format != WIRE_JSON) {
+        wire_key(w, "format");
+        wire_text(w, wire_format_name(r->format));
+    }
+    if (r->keep_ms) {
+        wire_key(w, "keep");
+        wire_fixed(w, (double)r->keep_ms / 1e3, 3);
+    }
+    if (r->no_cache) {
+        wire_key(w, "cache");
+        wire_bool(w, false);
+    }
+    if (r->no_share) {
+        wire_key(w, "share");
+        wire_bool(w, false);
+    }
+    if (r->stream) {
+        wire_key(w, "stream");
+        wire_bool(w, true);
+    }
+    if (r->priority) {
+        wire_key(w, "priority");
+        wire_int(w, r->priority);
+    }
+    if (r->timeout_us) {
+        wire_key(w, "timeout_ms");
+        wire_uint(w, (r->timeout_us + 999) / 1000);
+    }
 }
 
 char *wire_client_native(const struct wire_request *r, size_t *len)
@@ -98,28 +208,16 @@ char *wire_client_native(const struct wire_request *r, size_t *len)
     struct wire_writer w = {0};
 
     wire_open(&w, '{');
-    put_inputs(&w, r);
+    if (r->nmedia)
+        put_inputs(&w, r);
     if (r->nqueries) {
         wire_key(&w, "queries");
         wire_open(&w, '[');
-        for (int i = 0; i < r->nqueries; i++) {
-            wire_open(&w, '{');
-            wire_key(&w, "task");
-            wire_text(&w, r->queries[i].task);
-            wire_key(&w, "top_k");
-            wire_int(&w, r->queries[i].top_k);
-            wire_close(&w, '}');
-        }
+        for (int i = 0; i < r->nqueries; i++)
+            put_query(&w, &r->queries[i], r->batch);
         wire_close(&w, ']');
     }
-    if (r->priority) {
-        wire_key(&w, "priority");
-        wire_int(&w, r->priority);
-    }
-    if (r->timeout_us) {
-        wire_key(&w, "timeout_ms");
-        wire_uint(&w, (r->timeout_us + 999) / 1000);
-    }
+    put_options(&w, r);
     wire_close(&w, '}');
     return wire_finish(&w, len);
 }
@@ -139,6 +237,14 @@ static void put_parameters(struct wire_writer *w, const struct wire_request *r)
     if (r->timeout_us) {
         wire_key(w, "timeout");
         wire_uint(w, r->timeout_us);
+    }
+    if (r->no_cache) {
+        wire_key(w, "cache");
+        wire_bool(w, false);
+    }
+    if (r->no_share) {
+        wire_key(w, "share");
+        wire_bool(w, false);
     }
     wire_close(w, '}');
 }
@@ -207,152 +313,4 @@ char *wire_client_oip(const struct wire_request *r, size_t *len, int64_t *header
     for (int i = 0; i < r->ntensors; i++)
         wire_raw(&w, r->tensors[i].data, r->tensors[i].nbytes);
     return wire_finish(&w, len);
-}
-
-/* ---- native replies -------------------------------------------------------------------------- */
-
-static const struct wire_field label_fields[] = {
-    WIRE_FIELD(INT, "index", struct wire_label, index),
-    WIRE_FIELD(TEXT, "label", struct wire_label, label, .optional = true),
-    WIRE_FIELD(BYTES, "bytes", struct wire_label, label, .optional = true),
-    WIRE_FIELD(F32, "score", struct wire_label, score),
-};
-static const struct wire_table label_table = WIRE_TABLE(struct wire_label, label_fields);
-
-static const struct wire_field fill_fields[] = {
-    WIRE_FIELD(INT, "position", struct wire_fill, position),
-    WIRE_FIELD(I64, "byte_offset", struct wire_fill, byte_offset, .optional = true, .absent = -1),
-    WIRE_FIELD(I64, "char_offset", struct wire_fill, char_offset, .optional = true, .absent = -1),
-    WIRE_ARRAY("candidates", struct wire_fill, labels, nlabels, label_table),
-};
-static const struct wire_table fill_table = WIRE_TABLE(struct wire_fill, fill_fields);
-
-static const struct wire_field result_fields[] = {
-    WIRE_FIELD(TEXT, "task", struct wire_result, task),
-    WIRE_ARRAY("labels", struct wire_result, labels, nlabels, label_table, .optional = true),
-    WIRE_ARRAY("masks", struct wire_result, fills, nfills, fill_table, .optional = true),
-    WIRE_FIELD(TEXT, "text", struct wire_result, text,
-               .count = offsetof(struct wire_result, text_len), .optional = true),
-    WIRE_FIELD(BYTES, "bytes", struct wire_result, text,
-               .count = offsetof(struct wire_result, text_len), .optional = true),
-};
-static const struct wire_table result_table = WIRE_TABLE(struct wire_result, result_fields);
-
-static const struct wire_field usage_fields[] = {
-    WIRE_FIELD(I64, "tokens", struct wire_reply, tokens),
-    WIRE_FIELD(I64, "output_queries", struct wire_reply, output_queries),
-    WIRE_FIELD(OBJECT, "gmac", struct wire_reply, gmac, .of = &wire_stages_table),
-    WIRE_FIELD(INT, "batch", struct wire_reply, batch_items),
-    WIRE_FIELD(BOOL, "cached", struct wire_reply, cached),
-};
-static const struct wire_table usage_table = WIRE_TABLE(struct wire_reply, usage_fields);
-
-static const struct wire_field timing_fields[] = {
-    WIRE_FIELD(F64, "adapt", struct wire_reply, ms.adapt),
-    WIRE_FIELD(F64, "queue", struct wire_reply, ms.queue),
-    WIRE_FIELD(F64, "encode", struct wire_reply, ms.encode),
-    WIRE_FIELD(F64, "process", struct wire_reply, ms.process),
-    WIRE_FIELD(F64, "decode", struct wire_reply, ms.decode),
-    WIRE_FIELD(F64, "total", struct wire_reply, ms.total),
-};
-static const struct wire_table timing_table = WIRE_TABLE(struct wire_reply, timing_fields);
-
-static const struct wire_field reply_fields[] = {
-    WIRE_FIELD(TEXT, "model", struct wire_reply, model),
-    WIRE_FIELD(TEXT, "version", struct wire_reply, version),
-    WIRE_FIELD(TEXT, "id", struct wire_reply, request_id, .optional = true),
-    WIRE_ARRAY("results", struct wire_reply, results, nresults, result_table),
-    WIRE_PART("usage", usage_table),
-    WIRE_PART("timing_ms", timing_table),
-};
-static const struct wire_table reply_table = WIRE_TABLE(struct wire_reply, reply_fields);
-
-int wire_client_reply(struct wire_arena *a, const char *body, size_t len, struct wire_reply *ret,
-                      struct pcv_err *e)
-{
-    struct wire_reply reply = {0};
-    struct wire_result *results;
-    int r = wire_read_document(a, body, len, &reply_table, &reply, e);
-
-    if (r < 0)
-        return r;
-    results = (struct wire_result *)reply.results; /* of our arena */
-    for (int i = 0; i < reply.nresults; i++)
-        results[i].kind = results[i].fills ? WIRE_FILLS : WIRE_CLASSES;
-    *ret = reply;
-    return 0;
-}
-
-/* ---- replies of either form ------------------------------------------------------------------ */
-
-/* The value of a top-level key, as it stands. */
-static int find_member(struct wire_reader *rd, const char *key, struct wire_str *value)
-{
-    const char *const keys[] = {key, NULL};
-    uint32_t seen = 0;
-    int k, r = wire_read_open(rd, '{', "a JSON object");
-
-    if (r < 0)
-        return r;
-    while ((r = wire_read_key(rd, keys, WIRE_LENIENT, &seen, &k)) > 0) {
-        wire_read_space(rd);
-        value->s = rd->p;
-        if ((r = wire_read_skip(rd)) < 0)
-            return r;
-        value->len = (size_t)(rd->p - value->s);
-    }
-    if (r == 0 && !seen)
-        return wire_read_missing(rd, key);
-    return r < 0 ? r : wire_read_end(rd);
-}
-
-int wire_client_answer(struct wire_arena *a, enum wire_form form, const char *body, size_t len,
-                       int64_t header_len, struct wire_str *json, struct wire_str *binary,
-                       struct pcv_err *e)
-{
-    const size_t text = header_len < 0 ? len : (size_t)header_len;
-    struct wire_str value = {0};
-    struct wire_reader rd;
-    int r;
-
-    if (text > len)
-        return wire_fail(e, PCV_ERANGE, "Inference-Header-Content-Length",
-                         "%lld, the body has %zu bytes", (long long)header_len, len);
-    wire_reader_init(&rd, body, text, "$", a, e);
-    if ((r = find_member(&rd, form == WIRE_NATIVE ? "results" : "outputs", &value)) < 0)
-        return r;
-    *json = value;
-    *binary = (struct wire_str){body + text, len - text};
-    return 0;
-}
-
-/* ---- errors ---------------------------------------------------------------------------------- */
-
-static const struct wire_field error_fields[] = {
-    WIRE_FIELD(TEXT, "code", struct wire_client_error, code, .optional = true),
-    WIRE_FIELD(TEXT, "message", struct wire_client_error, message),
-    WIRE_FIELD(TEXT, "path", struct wire_client_error, path, .optional = true),
-};
-static const struct wire_table error_table = WIRE_TABLE(struct wire_client_error, error_fields);
-
-int wire_client_error(struct wire_arena *a, const char *body, size_t len,
-                      struct wire_client_error *ret, struct pcv_err *e)
-{
-    struct wire_client_error error = {0};
-    struct wire_str value = {0};
-    struct wire_reader rd;
-    int r;
-
-    wire_reader_init(&rd, body, len, "$", a, e);
-    if ((r = find_member(&rd, "error", &value)) < 0)
-        return r;
-    wire_reader_init(&rd, value.s, value.len, "$.error", a, e);
-    if (wire_read_peek(&rd) == '"')
-        r = wire_read_cstr(&rd, &error.message);
-    else
-        r = wire_read_fields(&rd, &error_table, &error);
-    if (r < 0)
-        return r;
-    *ret = error;
-    return 0;
 }

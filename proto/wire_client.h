@@ -20,18 +20,23 @@
  * without memory. */
 char *wire_client_path(const char *before, const char *name, const char *behind);
 
-/* JSON of r's media, queries, priority and timeout_us (in whole milliseconds, rounded up). Media of
- * type "text/plain" travel as text, others as base64. own: free(). NULL without memory. */
+/* JSON of r's media, queries, format, keep_ms, no_cache, no_share, stream, priority and timeout_us
+ * (in whole milliseconds, rounded up). Media of type "text/plain" travel as text, others as base64;
+ * several of one name in an item are an array. With batch, media of different `item` are different
+ * inputs, and a query's input is written (-1: all of them); nitems is not looked at. A query's
+ * top_k is left out when it is 0 or there are classes. Without media it is a question to kept
+ * latents: no inputs. own: free(). NULL without memory. */
 char *wire_client_native(const struct wire_request *r, size_t *len);
 
-/* The binary form of r's id, tensors, outputs, binary_default, priority and timeout_us: JSON, whose
- * length is *header_len, and the tensors' bytes. own: free(). NULL without memory. */
+/* The binary form of r's id, tensors, outputs, binary_default, no_cache, no_share, priority and
+ * timeout_us: JSON, whose length is *header_len, and the tensors' bytes. own: free(). NULL without
+ * memory. */
 char *wire_client_oip(const struct wire_request *r, size_t *len, int64_t *header_len);
 
 /* ---- replies --------------------------------------------------------------------------------- */
 
 /* A native reply: all but noutputs and outputs. Labels that are not UTF-8 are the bytes they are.
- */
+ * nitems is 1 without batch, and counts NULL; the labels of values have their places for index. */
 PCV_CHECK int wire_client_reply(struct wire_arena *a, const char *body, size_t len,
                                 struct wire_reply *ret, struct pcv_err *e);
 
@@ -51,15 +56,34 @@ struct wire_client_error {
 PCV_CHECK int wire_client_error(struct wire_arena *a, const char *body, size_t len,
                                 struct wire_client_error *ret, struct pcv_err *e);
 
+/* A line of a stream, with its newline or without. */
+enum wire_line_kind { WIRE_LINE_CHUNK, WIRE_LINE_RESULT, WIRE_LINE_DONE, WIRE_LINE_ERROR };
+
+struct wire_client_line {
+    enum wire_line_kind kind;
+    int input;                      /* CHUNK, RESULT; -1: no batch */
+    struct wire_chunk chunk;        /* CHUNK */
+    struct wire_result result;      /* RESULT */
+    struct wire_reply reply;        /* DONE: without results; batch and nitems only with handles */
+    struct wire_client_error error; /* ERROR */
+};
+
+PCV_CHECK int wire_client_line(struct wire_arena *a, const char *line, size_t len,
+                               struct wire_client_line *ret, struct pcv_err *e);
+
 /* ---- descriptions ---------------------------------------------------------------------------- */
 
 /* GET /v1/models: without labels, tensors and cost. */
 PCV_CHECK int wire_client_models(struct wire_arena *a, const char *body, size_t len,
                                  const struct wire_model_desc **ret, int *n, struct pcv_err *e);
 
-/* GET /v1/models/{m}. Labels of a task end with NULL. */
+/* GET /v1/models/{m}. Labels and inputs of a task end with NULL. */
 PCV_CHECK int wire_client_model(struct wire_arena *a, const char *body, size_t len,
                                 struct wire_model_desc *ret, struct pcv_err *e);
+
+/* GET /v1/latents/{id}. */
+PCV_CHECK int wire_client_latents(struct wire_arena *a, const char *body, size_t len,
+                                  struct wire_latents_desc *ret, struct pcv_err *e);
 
 /* GET /v2/models/{m}/config: sets `optional` of the input tensors of m, which wire_client_model has
  * read. */

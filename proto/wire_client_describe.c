@@ -1,7 +1,9 @@
 /* wire_client_describe.c - what a server says about itself and its models, as a client reads it. */
 #include "proto/wire_client.h"
+#include "proto/wire_decode.h"
 #include "proto/wire_fields.h"
 
+#include <limits.h>
 #include <string.h>
 
 /* ---- models ---------------------------------------------------------------------------------- */
@@ -19,6 +21,7 @@ static const struct wire_field task_fields[] = {
     WIRE_FIELD(TEXT, "kind", struct wire_task_desc, kind),
     WIRE_FIELD(INT, "width", struct wire_task_desc, width),
     WIRE_FIELD(I64, "max_output_queries", struct wire_task_desc, max_rows),
+    WIRE_FIELD(TEXTS, "inputs", struct wire_task_desc, inputs, .optional = true),
     WIRE_FIELD(TEXTS, "labels", struct wire_task_desc, labels, .optional = true),
 };
 static const struct wire_table task_table = WIRE_TABLE(struct wire_task_desc, task_fields);
@@ -63,6 +66,7 @@ static const struct wire_field model_fields[] = {
     WIRE_FIELD(I64, "bytes", struct wire_model_desc, bytes),
     WIRE_FIELD(INT, "max_batch", struct wire_model_desc, max_batch),
     WIRE_PART("latents", latents_table),
+    WIRE_FIELD(BOOL, "together", struct wire_model_desc, together, .optional = true),
     WIRE_ARRAY("inputs", struct wire_model_desc, inputs, ninputs, input_table),
     WIRE_ARRAY("tasks", struct wire_model_desc, tasks, ntasks, task_table),
     WIRE_PART("tensors", tensors_table, .optional = true),
@@ -101,6 +105,48 @@ int wire_client_models(struct wire_arena *a, const char *body, size_t len,
         return r;
     *ret = m.v;
     *n = m.n;
+    return 0;
+}
+
+/* ---- kept latents ---------------------------------------------------------------------------- */
+
+/* While they are being read: the shape in one piece. */
+struct kept {
+    struct wire_latents_desc d;
+    int64_t shape[PCV_MAX_DIMS];
+    int ndim;
+};
+
+static const struct wire_field kept_fields[] = {
+    WIRE_FIELD(TEXT, "latents", struct kept, d.handle),
+    WIRE_FIELD(TEXT, "model", struct kept, d.model),
+    WIRE_FIELD(TEXT, "version", struct kept, d.version),
+    WIRE_FIELD(TEXT, "input", struct kept, d.input, .optional = true),
+    WIRE_FIELD(SHAPE, "shape", struct kept, shape, .count = offsetof(struct kept, ndim)),
+    WIRE_FIELD(I64, "bytes", struct kept, d.bytes),
+    WIRE_FIELD(F64, "age_s", struct kept, d.age_s),
+    WIRE_FIELD(F64, "expires_s", struct kept, d.expires_s),
+    WIRE_FIELD(BOOL, "has_input", struct kept, d.has_input),
+    WIRE_FIELD(TEXTS, "tasks", struct kept, d.tasks),
+};
+static const struct wire_table kept_table = WIRE_TABLE(struct kept, kept_fields);
+
+int wire_client_latents(struct wire_arena *a, const char *body, size_t len,
+                        struct wire_latents_desc *ret, struct pcv_err *e)
+{
+    struct kept kept = {.d = {.ntasks = 0}};
+    int r = wire_read_document(a, body, len, &kept_table, &kept, e);
+
+    if (r < 0)
+        return r;
+    if (kept.ndim != 2 || kept.shape[0] < 0 || kept.shape[0] > INT_MAX || kept.shape[1] < 0 ||
+        kept.shape[1] > INT_MAX)
+        return wire_fail(e, PCV_ESHAPE, "$.shape", "not a number of latents and their width");
+    kept.d.num_latents = (int)kept.shape[0];
+    kept.d.d_latents = (int)kept.shape[1];
+    while (kept.d.tasks[kept.d.ntasks])
+        kept.d.ntasks++;
+    *ret = kept.d;
     return 0;
 }
 

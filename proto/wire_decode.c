@@ -1,6 +1,8 @@
 #include "proto/wire_decode.h"
+#include "proto/wire_numbers.h"
 #include "proto/wire_utf8.h"
 
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -38,11 +40,12 @@ struct wire_request *wire_request_new(enum wire_form form)
 int wire_add_media(struct wire_request *r, const char *input, bool again, struct wire_media **ret,
                    struct pcv_err *e)
 {
+    const int item = r->nitems ? r->nitems - 1 : 0;
     struct wire_media *all;
 
     if (r->nmedia == WIRE_MAX_MEDIA)
-        return pcv_fail(e, PCV_ELIMIT, "more than %d inputs", WIRE_MAX_MEDIA);
-    for (int i = 0; i < r->nmedia; i++) {
+        return pcv_fail(e, PCV_ELIMIT, "more than %d files and texts", WIRE_MAX_MEDIA);
+    for (int i = r->nmedia - 1; i >= 0 && r->media[i].item == item; i--) {
         const char *other = r->media[i].input;
 
         if (!input || !other)
@@ -56,6 +59,7 @@ int wire_add_media(struct wire_request *r, const char *input, bool again, struct
     r->media = all;
     *ret = &all[r->nmedia++];
     (*ret)->input = input;
+    (*ret)->item = item;
     return 0;
 }
 
@@ -70,6 +74,8 @@ int wire_add_query(struct wire_request *r, struct wire_query **ret, struct pcv_e
         return pcv_fail(e, PCV_ENOMEM, "out of memory");
     r->queries = all;
     *ret = &all[r->nqueries++];
+    (*ret)->input = -1;
+    (*ret)->top_k = r->default_top_k;
     return 0;
 }
 
@@ -143,17 +149,51 @@ int wire_media_check(const struct wire_media *m, struct pcv_err *e)
     return 0;
 }
 
+static const char *const formats[] = {
+    [WIRE_JSON] = "json", [WIRE_PNG] = "png", [WIRE_FLO] = "flo",
+    [WIRE_WAV] = "wav",   [WIRE_RAW] = "raw",
+};
+
+const char *wire_format_name(enum wire_format f)
+{
+    return formats[f];
+}
+
 int wire_format_of(const char *s, size_t len, enum wire_format *ret, struct pcv_err *e)
 {
-    static const char *const names[] = {
-        [WIRE_JSON] = "json", [WIRE_PNG] = "png", [WIRE_FLO] = "flo",
-        [WIRE_WAV] = "wav",   [WIRE_RAW] = "raw",
-    };
-
-    for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++)
-        if (strlen(names[i]) == len && memcmp(names[i], s, len) == 0) {
+    for (size_t i = 0; i < sizeof(formats) / sizeof(*formats); i++)
+        if (strlen(formats[i]) == len && memcmp(formats[i], s, len) == 0) {
             *ret = (enum wire_format)i;
             return 0;
         }
     return pcv_fail(e, PCV_EUNKNOWN, "unknown format; known are json, png, flo, wav, raw");
+}
+
+int wire_keep_of(const char *s, size_t len, uint64_t *ms, struct pcv_err *e)
+{
+    static const struct {
+        char unit;
+        double ms;
+    } units[] = {{'s', 1e3}, {'m', 60e3}, {'h', 3600e3}, {'d', 86400e3}};
+    const int shown = (int)(len < 40 ? len : 40);
+    struct wire_number n;
+    double factor = 1e3, v;
+
+    if (!wire_number_lex(s, s + len, &n) || s + len - n.end > 1)
+        return pcv_fail(e, PCV_EFORMAT, "\"%.*s\" is no time; as 90, 90s, 10m, 2h or 1d", shown, s);
+    if (n.end < s + len) {
+        size_t k = 0;
+
+        while (k < sizeof(units) / sizeof(*units) && units[k].unit != *n.end)
+            k++;
+        if (k == sizeof(units) / sizeof(*units))
+            return pcv_fail(e, PCV_EFORMAT, "\"%.*s\" is no time; units are s, m, h, d", shown, s);
+        factor = units[k].ms;
+    }
+    v = round(wire_number_f64(&n) * factor);
+    if (!(v >= 1 && v <= WIRE_MAX_KEEP_MS))
+        return pcv_fail(e, PCV_ERANGE, "%.*s: latents are kept for more than nothing and up to %dd",
+                        shown, s, (int)(WIRE_MAX_KEEP_MS / 86400000));
+    *ms = (uint64_t)v;
+    return 0;
 }

@@ -40,6 +40,19 @@ static void inputs(struct wire_writer *w, const struct wire_model_desc *m)
     wire_close(w, ']');
 }
 
+/* Names of the inputs that a task has an answer for: all, when it does not say. */
+static void task_inputs(struct wire_writer *w, const struct wire_model_desc *m,
+                        const struct wire_task_desc *t)
+{
+    wire_key(w, "inputs");
+    wire_open(w, '[');
+    for (const char *const *name = t->inputs; name && *name; name++)
+        wire_text(w, *name);
+    for (int i = 0; !t->inputs && i < m->ninputs; i++)
+        wire_text(w, m->inputs[i].name);
+    wire_close(w, ']');
+}
+
 static void tasks(struct wire_writer *w, const struct wire_model_desc *m, bool with_labels)
 {
     wire_key(w, "tasks");
@@ -52,6 +65,7 @@ static void tasks(struct wire_writer *w, const struct wire_model_desc *m, bool w
         text(w, "kind", t->kind);
         number(w, "width", t->width);
         number(w, "max_output_queries", t->max_rows);
+        task_inputs(w, m, t);
         if (with_labels) {
             wire_key(w, "labels");
             if (t->labels) {
@@ -119,6 +133,8 @@ static void model(struct wire_writer *w, const struct wire_model_desc *m, bool a
     number(w, "count", m->num_latents);
     number(w, "width", m->d_latents);
     wire_close(w, '}');
+    wire_key(w, "together");
+    wire_bool(w, m->together);
     inputs(w, m);
     tasks(w, m, all);
     if (all) {
@@ -155,6 +171,36 @@ char *wire_model_json(const struct wire_model_desc *m)
     struct wire_writer w = {0};
 
     model(&w, m, true);
+    return wire_finish(&w, NULL);
+}
+
+char *wire_latents_json(const struct wire_latents_desc *d)
+{
+    struct wire_writer w = {0};
+
+    wire_open(&w, '{');
+    text(&w, "latents", d->handle);
+    text(&w, "model", d->model);
+    text(&w, "version", d->version);
+    text(&w, "input", d->input);
+    wire_key(&w, "shape");
+    wire_open(&w, '[');
+    wire_int(&w, d->num_latents);
+    wire_int(&w, d->d_latents);
+    wire_close(&w, ']');
+    number(&w, "bytes", d->bytes);
+    wire_key(&w, "age_s");
+    wire_fixed(&w, d->age_s, 3);
+    wire_key(&w, "expires_s");
+    wire_fixed(&w, d->expires_s, 3);
+    wire_key(&w, "has_input");
+    wire_bool(&w, d->has_input);
+    wire_key(&w, "tasks");
+    wire_open(&w, '[');
+    for (int i = 0; i < d->ntasks; i++)
+        wire_text(&w, d->tasks[i]);
+    wire_close(&w, ']');
+    wire_close(&w, '}');
     return wire_finish(&w, NULL);
 }
 

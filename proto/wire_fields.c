@@ -1,4 +1,5 @@
 #include "proto/wire_fields.h"
+#include "proto/wire_base64.h"
 #include "proto/wire_numbers.h"
 #include "proto/wire_oip.h"
 
@@ -140,6 +141,62 @@ static int read_shape(struct wire_reader *rd, int64_t shape[PCV_MAX_DIMS], int *
     return r;
 }
 
+/* Bytes of any length have a place, also none. */
+static int read_base64(struct wire_reader *rd, const void **ret, size_t *len)
+{
+    struct wire_str s = {"", 0};
+    void *out;
+    int r = wire_read_text(rd, &s);
+
+    if (r < 0)
+        return r;
+    if (!(out = wire_arena_get(rd->arena, wire_base64_room(s.len))))
+        return no_memory(rd);
+    if ((r = wire_base64_decode(s.s, s.len, out, len, rd->e)) < 0)
+        return wire_read_fail_at(rd, r);
+    *ret = out;
+    return 0;
+}
+
+/* How many members the array that comes next has, and whether they are arrays. */
+static int count_members(struct wire_reader *rd, int64_t *n, bool *nested)
+{
+    int r = wire_read_open(rd, '[', "an array of numbers");
+
+    *n = 0;
+    *nested = false;
+    while (r == 0 && (r = wire_read_item(rd)) > 0) {
+        *nested = wire_read_peek(rd) == '[';
+        ++*n;
+        r = wire_read_skip(rd);
+    }
+    return r;
+}
+
+static int read_floats(struct wire_reader *rd, struct wire_floats *f)
+{
+    struct wire_reader ahead = *rd;
+    int64_t rows, n = 0;
+    bool nested;
+    float *v;
+    int r;
+
+    if ((r = count_members(&ahead, &rows, &nested)) < 0)
+        return r;
+    ahead = *rd;
+    if ((r = wire_read_numbers(&ahead, PCV_F32, NULL, 0, &n)) < 0)
+        return r;
+    if (!(v = wire_arena_get(rd->arena, (size_t)n * sizeof(*v))))
+        return no_memory(rd);
+    if ((r = wire_read_numbers(rd, PCV_F32, v, n, &n)) < 0)
+        return r;
+    if (nested && rows * (n / rows) != n)
+        return wire_read_fail(rd, PCV_ESHAPE, "an array of arrays of arrays");
+    *f = (struct wire_floats){
+        .v = v, .ndim = nested ? 2 : 1, .shape = {rows, nested ? n / rows : 0}};
+    return 0;
+}
+
 static int read_array(struct wire_reader *rd, const struct wire_table *t, void **ret, int *count)
 {
     char *items = wire_arena_zero(rd->arena, 0), *grown;
@@ -161,8 +218,9 @@ static int read_array(struct wire_reader *rd, const struct wire_table *t, void *
     return r;
 }
 
-static int read_field(struct wire_reader *rd, const struct wire_field *f, char *base)
+int wire_read_field(struct wire_reader *rd, const struct wire_field *f, void *out)
 {
+    char *base = out;
     void *at = base + f->offset;
     int64_t i = 0;
     double d = 0;
@@ -186,6 +244,8 @@ static int read_field(struct wire_reader *rd, const struct wire_field *f, char *
     case WIRE_FIELD_TYPE: return read_type(rd, at);
     case WIRE_FIELD_SHAPE: return read_shape(rd, at, (int *)(base + f->count));
     case WIRE_FIELD_TEXTS: return read_texts(rd, at);
+    case WIRE_FIELD_BASE64: return read_base64(rd, at, (size_t *)(base + f->count));
+    case WIRE_FIELD_FLOATS: return read_floats(rd, at);
     case WIRE_FIELD_OBJECT: return wire_read_fields(rd, f->of, at);
     case WIRE_FIELD_ARRAY: return read_array(rd, f->of, at, (int *)(base + f->count));
     }
@@ -204,14 +264,16 @@ int wire_read_fields(struct wire_reader *rd, const struct wire_table *t, void *o
         const struct wire_field *f = &t->fields[i];
 
         keys[i] = f->key;
-        if (f->absent)
+        if (f->absent && f->kind == WIRE_FIELD_INT)
+            *(int *)((char *)out + f->offset) = f->absent;
+        else if (f->absent)
             *(int64_t *)((char *)out + f->offset) = f->absent;
     }
     while ((r = wire_read_key(rd, keys, WIRE_LENIENT, &seen, &k)) > 0) {
         if (wire_read_peek(rd) == 'n' && t->fields[k].optional)
             r = wire_read_skip(rd);
         else
-            r = read_field(rd, &t->fields[k], out);
+            r = wire_read_field(rd, &t->fields[k], out);
         if (r < 0)
             return r;
     }

@@ -25,8 +25,17 @@ enum wire_field_kind {
     WIRE_FIELD_TYPE,   /* enum pcv_dtype, by its Open Inference Protocol name */
     WIRE_FIELD_SHAPE,  /* int64_t[PCV_MAX_DIMS]; count: int */
     WIRE_FIELD_TEXTS,  /* const char **, NULL behind the last */
+    WIRE_FIELD_BASE64, /* const void *: the bytes, aligned for any number; count: size_t */
+    WIRE_FIELD_FLOATS, /* struct wire_floats */
     WIRE_FIELD_OBJECT, /* the struct of table `of`, in place */
     WIRE_FIELD_ARRAY,  /* pointer to structs of table `of`; count: int */
+};
+
+/* An array of numbers, or of arrays of them that are equally long. */
+struct wire_floats {
+    const float *v; /* NULL: not there */
+    int ndim;       /* 1, 2 */
+    int64_t shape[2];
 };
 
 struct wire_table {
@@ -43,7 +52,7 @@ struct wire_field {
                                     size_t, the length */
     const struct wire_table *of; /* OBJECT, ARRAY */
     bool optional;               /* stays as it was, when not there */
-    int absent;                  /* optional I64: what it is when not there */
+    int absent;                  /* optional INT, I64: what it is when not there */
 };
 
 #define WIRE_TABLE(type, fields)                                                                   \
@@ -68,6 +77,9 @@ struct wire_field {
 /* The next value, an object, into the struct at out, which the caller has cleared. Texts and arrays
  * live in the reader's arena. PCV_EMISSING for a key that is not optional. */
 PCV_CHECK int wire_read_fields(struct wire_reader *rd, const struct wire_table *t, void *out);
+
+/* The next value, that of field f, into the struct at out. */
+PCV_CHECK int wire_read_field(struct wire_reader *rd, const struct wire_field *f, void *out);
 
 /* {"encode", "process", "decode"} into struct wire_stages. */
 extern const struct wire_table wire_stages_table;

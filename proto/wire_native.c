@@ -4,136 +4,6 @@
 
 #include <string.h>
 
-/* ---- queries --------------------------------------------------------------------------------- */
-
-/* [x, y] */
-static int read_point(struct wire_reader *rd, int32_t *to)
-{
-    int64_t v;
-    int r, n = 0;
-
-    if ((r = wire_read_open(rd, '[', "a point [x, y]")) < 0)
-        return r;
-    while ((r = wire_read_item(rd)) > 0) {
-        if (n == 2)
-            return wire_read_fail(rd, PCV_EFORMAT, "a point is [x, y]");
-        if ((r = wire_read_int(rd, 0, WIRE_MAX_COORDINATE, &v)) < 0)
-            return r;
-        to[n++] = (int32_t)v;
-    }
-    return r == 0 && n < 2 ? wire_read_fail(rd, PCV_EFORMAT, "a point is [x, y]") : r;
-}
-
-static int read_points(struct wire_reader *rd, struct wire_query *q)
-{
-    int32_t(*all)[2] = NULL;
-    int r, n = 0;
-
-    if ((r = wire_read_open(rd, '[', "an array of points [x, y]")) < 0)
-        return r;
-    while ((r = wire_read_item(rd)) > 0) {
-        if (n == WIRE_MAX_POINTS)
-            return wire_read_fail(rd, PCV_ELIMIT, "more than %d points", WIRE_MAX_POINTS);
-        if (!(all = wire_arena_room(rd->arena, all, n, sizeof(*all))))
-            return wire_read_fail(rd, PCV_ENOMEM, "out of memory");
-        if ((r = read_point(rd, all[n++])) < 0)
-            return r;
-    }
-    if (r == 0 && n == 0)
-        return wire_read_fail(rd, PCV_EMISSING, "no point; leave it out to ask all");
-    q->points = (const int32_t(*)[2])all;
-    q->npoints = n;
-    return r;
-}
-
-static int read_frames(struct wire_reader *rd, struct wire_query *q)
-{
-    int32_t *all = NULL;
-    int64_t v;
-    int r, n = 0;
-
-    if ((r = wire_read_open(rd, '[', "an array of frame numbers")) < 0)
-        return r;
-    while ((r = wire_read_item(rd)) > 0) {
-        if (n == WIRE_MAX_FRAMES)
-            return wire_read_fail(rd, PCV_ELIMIT, "more than %d frames", WIRE_MAX_FRAMES);
-        if (!(all = wire_arena_room(rd->arena, all, n, sizeof(*all))))
-            return wire_read_fail(rd, PCV_ENOMEM, "out of memory");
-        if ((r = wire_read_int(rd, 0, WIRE_MAX_COORDINATE, &v)) < 0)
-            return r;
-        all[n++] = (int32_t)v;
-    }
-    if (r == 0 && n == 0)
-        return wire_read_fail(rd, PCV_EMISSING, "no frame; leave it out to ask all");
-    q->frames = all;
-    q->nframes = n;
-    return r;
-}
-
-static int read_pool(struct wire_reader *rd, struct wire_query *q)
-{
-    struct wire_str s;
-    int r = wire_read_text(rd, &s);
-
-    if (r < 0)
-        return r;
-    q->pooled = true;
-    q->pool = s.len == 4 && memcmp(s.s, "none", 4) == 0 ? WIRE_POOL_NONE : WIRE_POOL_MEAN;
-    if (q->pool == WIRE_POOL_MEAN && (s.len != 4 || memcmp(s.s, "mean", 4)))
-        return wire_read_fail(rd, PCV_EUNKNOWN, "known are mean and none");
-    return 0;
-}
-
-static int read_top_k(struct wire_reader *rd, struct wire_query *q)
-{
-    int64_t top_k;
-    int r = wire_read_int(rd, 1, WIRE_MAX_TOP_K, &top_k);
-
-    if (r == 0)
-        q->top_k = (int)top_k;
-    return r;
-}
-
-static int read_query(struct wire_reader *rd, struct wire_query *q)
-{
-    static const char *const keys[] = {"task", "top_k", "points", "frames", "pool", NULL};
-    static int (*const read[])(struct wire_reader *, struct wire_query *) = {
-        NULL, read_top_k, read_points, read_frames, read_pool};
-    uint32_t seen = 0;
-    int r, k;
-
-    q->top_k = WIRE_DEFAULT_TOP_K;
-    if ((r = wire_read_open(rd, '{', "an object with a task")) < 0)
-        return r;
-    while ((r = wire_read_key(rd, keys, WIRE_STRICT, &seen, &k)) > 0) {
-        r = read[k] ? read[k](rd, q) : wire_read_cstr(rd, &q->task);
-        if (r < 0)
-            return r;
-    }
-    if (r == 0 && !q->task)
-        return wire_read_missing(rd, "task");
-    return r;
-}
-
-int wire_read_queries(struct wire_reader *rd, struct wire_request *r)
-{
-    int ret;
-
-    if ((ret = wire_read_open(rd, '[', "an array of queries")) < 0)
-        return ret;
-    while ((ret = wire_read_item(rd)) > 0) {
-        struct wire_query *q;
-
-        if ((ret = wire_add_query(r, &q, rd->e)) < 0)
-            return wire_read_fail_at(rd, ret);
-        if ((ret = read_query(rd, q)) < 0)
-            return ret;
-    }
-    if (ret == 0 && r->nqueries == 0)
-        return wire_read_fail(rd, PCV_EMISSING, "no query; leave it out to ask every task");
-    return ret;
-}
-
 /* ---- inputs ---------------------------------------------------------------------------------- */
 
 static int read_base64(struct wire_reader *rd, struct wire_media *m)
@@ -243,13 +113,15 @@ static int read_named(struct wire_reader *rd, struct wire_request *r, const char
     return ret == 0 && n == 0 ? wire_read_fail(rd, PCV_EMISSING, "no input") : ret;
 }
 
-static int read_inputs(struct wire_reader *rd, struct wire_request *r)
+/* One item: a value without a name, or an object of inputs. */
+static int read_item(struct wire_reader *rd, struct wire_request *r)
 {
     struct wire_media *m;
     struct wire_str name;
     const char *input;
-    int ret;
+    int ret, n = 0;
 
+    r->nitems++;
     if (is_unnamed(rd)) {
         ret = wire_add_media(r, NULL, false, &m, rd->e);
         return ret < 0 ? wire_read_fail_at(rd, ret) : read_value(rd, m);
@@ -262,11 +134,31 @@ static int read_inputs(struct wire_reader *rd, struct wire_request *r)
             return wire_read_fail(rd, PCV_ENOMEM, "out of memory");
         if ((ret = read_named(rd, r, input)) < 0)
             return ret;
+        n++;
     }
-    if (ret == 0 && r->nmedia == 0)
-        return wire_read_fail(rd, PCV_EMISSING, "no input");
-    return ret;
+    return ret == 0 && n == 0 ? wire_read_fail(rd, PCV_EMISSING, "no input") : ret;
 }
+
+/* One item, or a batch of them. */
+static int read_inputs(struct wire_reader *rd, struct wire_request *r)
+{
+    int ret;
+
+    r->batch = wire_read_peek(rd) == '[';
+    if (!r->batch)
+        return read_item(rd, r);
+    if ((ret = wire_read_open(rd, '[', "an array of inputs")) < 0)
+        return ret;
+    while ((ret = wire_read_item(rd)) > 0) {
+        if (r->nitems == WIRE_MAX_ITEMS)
+            return wire_read_fail(rd, PCV_ELIMIT, "more than %d inputs", WIRE_MAX_ITEMS);
+        if ((ret = read_item(rd, r)) < 0)
+            return ret;
+    }
+    return ret == 0 && r->nitems == 0 ? wire_read_fail(rd, PCV_EMISSING, "no input") : ret;
+}
+
+/* ---- options --------------------------------------------------------------------------------- */
 
 static int read_format(struct wire_reader *rd, struct wire_request *r)
 {
@@ -278,39 +170,119 @@ static int read_format(struct wire_reader *rd, struct wire_request *r)
     return ret;
 }
 
-static int read_request(struct wire_reader *rd, struct wire_request *r)
+/* "10m", "90" or 90: what stands there is the same to wire_keep_of. */
+static int read_keep(struct wire_reader *rd, struct wire_request *r)
 {
-    static const char *const keys[] = {"inputs",     "queries", "priority",
-                                       "timeout_ms", "format",  NULL};
-    uint32_t seen = 0;
-    int64_t v = 0;
-    int ret, k;
+    struct wire_str s = {rd->p, 0};
+    int ret;
 
+    if (wire_read_peek(rd) == '"') {
+        ret = wire_read_text(rd, &s);
+    } else if (wire_read_peek(rd) == '0') {
+        s.s = rd->p;
+        ret = wire_read_skip(rd);
+        s.len = (size_t)(rd->p - s.s);
+    } else {
+        return wire_read_syntax(rd, "seconds, or a text as \"10m\"");
+    }
+    if (ret == 0 && (ret = wire_keep_of(s.s, s.len, &r->keep_ms, rd->e)) < 0)
+        return wire_read_fail_at(rd, ret);
+    return ret;
+}
+
+static int read_priority(struct wire_reader *rd, struct wire_request *r)
+{
+    int64_t v = 0;
+    int ret = wire_read_int(rd, 0, WIRE_MAX_PRIORITY, &v);
+
+    r->priority = (int)v;
+    return ret;
+}
+
+static int read_timeout(struct wire_reader *rd, struct wire_request *r)
+{
+    int64_t v = 0;
+    int ret = wire_read_int(rd, 0, WIRE_MAX_TIMEOUT_MS, &v);
+
+    r->timeout_us = (uint64_t)v * 1000;
+    return ret;
+}
+
+static int read_cache(struct wire_reader *rd, struct wire_request *r)
+{
+    bool v = true;
+    int ret = wire_read_bool(rd, &v);
+
+    r->no_cache = !v;
+    return ret;
+}
+
+static int read_share(struct wire_reader *rd, struct wire_request *r)
+{
+    bool v = true;
+    int ret = wire_read_bool(rd, &v);
+
+    r->no_share = !v;
+    return ret;
+}
+
+static int read_stream(struct wire_reader *rd, struct wire_request *r)
+{
+    return wire_read_bool(rd, &r->stream);
+}
+
+/* ---- the request ----------------------------------------------------------------------------- */
+
+static const struct {
+    const char *key;
+    int (*read)(struct wire_reader *rd, struct wire_request *r);
+    bool input_only; /* says something about an input: not for questions to kept latents */
+} members[] = {
+    {"inputs", read_inputs, true},      {"queries", wire_read_queries, false},
+    {"priority", read_priority, false}, {"timeout_ms", read_timeout, false},
+    {"format", read_format, false},     {"keep", read_keep, true},
+    {"cache", read_cache, true},        {"share", read_share, true},
+    {"stream", read_stream, false},
+};
+enum { MEMBERS = sizeof(members) / sizeof(*members) };
+
+/* What only the whole request shows. */
+static int check_request(struct wire_reader *rd, const struct wire_request *r)
+{
+    int ret;
+
+    for (int i = 0; i < r->nqueries; i++)
+        if ((ret = wire_query_check(r, i, "$.queries", rd->e)) < 0)
+            return ret;
+    if (r->stream && r->format != WIRE_JSON)
+        return wire_read_fail_member(rd, "stream", PCV_EFORMAT, WIRE_STREAM_IS_JSON);
+    return 0;
+}
+
+static int read_request(struct wire_reader *rd, struct wire_request *r, bool kept)
+{
+    const char *keys[MEMBERS + 1] = {NULL};
+    uint32_t seen = 0;
+    int ret, k = 0;
+
+    for (int i = 0; i < MEMBERS; i++)
+        keys[i] = members[i].key;
     if ((ret = wire_read_open(rd, '{', "a JSON object")) < 0)
         return ret;
     while ((ret = wire_read_key(rd, keys, WIRE_STRICT, &seen, &k)) > 0) {
-        switch (k) {
-        case 0: ret = read_inputs(rd, r); break;
-        case 1: ret = wire_read_queries(rd, r); break;
-        case 2:
-            ret = wire_read_int(rd, 0, WIRE_MAX_PRIORITY, &v);
-            r->priority = (int)v;
-            break;
-        case 3:
-            ret = wire_read_int(rd, 0, WIRE_MAX_TIMEOUT_MS, &v);
-            r->timeout_us = (uint64_t)v * 1000;
-            break;
-        case 4: ret = read_format(rd, r); break;
-        }
-        if (ret < 0)
+        if (kept && members[k].input_only)
+            return wire_read_fail(rd, PCV_EFORMAT,
+                                  "not in questions to kept latents: they have their input");
+        if ((ret = members[k].read(rd, r)) < 0)
             return ret;
     }
-    if (ret == 0 && !(seen & 1))
+    if (ret == 0 && !kept && !(seen & 1))
         return wire_read_missing(rd, "inputs");
-    return ret < 0 ? ret : wire_read_end(rd);
+    return ret < 0 || (ret = wire_read_end(rd)) < 0 ? ret : check_request(rd, r);
 }
 
-int wire_native_decode(struct wire_request **ret, const char *body, size_t len, struct pcv_err *e)
+static int decode(struct wire_request **ret, const char *body, size_t len, bool kept,
+                  struct pcv_err *e)
 {
     struct wire_request *r = wire_request_new(WIRE_NATIVE);
     struct wire_reader rd;
@@ -319,11 +291,22 @@ int wire_native_decode(struct wire_request **ret, const char *body, size_t len, 
     if (!r)
         return pcv_fail(e, PCV_ENOMEM, "out of memory");
     wire_reader_init(&rd, body, len, "$", r->arena, e);
-    code = read_request(&rd, r);
+    code = read_request(&rd, r, kept);
     if (code < 0) {
         wire_request_free(r);
         return code;
     }
     *ret = r;
     return 0;
+}
+
+int wire_native_decode(struct wire_request **ret, const char *body, size_t len, struct pcv_err *e)
+{
+    return decode(ret, body, len, false, e);
+}
+
+int wire_native_decode_query(struct wire_request **ret, const char *body, size_t len,
+                             struct pcv_err *e)
+{
+    return decode(ret, body, len, true, e);
 }

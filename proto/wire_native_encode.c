@@ -1,4 +1,4 @@
-/* wire_native_encode.c - replies of the native API. */
+/* wire_native_encode.c - replies of the native API, whole or as lines of a stream. */
 #include "proto/wire_decode.h"
 #include "proto/wire_utf8.h"
 #include "proto/wire_writer.h"
@@ -170,11 +170,30 @@ static bool classes(struct wire_writer *w, const struct wire_result *r)
     return labels(w, r->labels, r->nlabels);
 }
 
+static bool values(struct wire_writer *w, const struct wire_result *r)
+{
+    wire_key(w, "values");
+    wire_open(w, '[');
+    for (int i = 0; i < r->nlabels; i++) {
+        if (!isfinite(r->labels[i].score))
+            return false;
+        wire_open(w, '{');
+        wire_key(w, "name");
+        wire_text(w, r->labels[i].label);
+        wire_key(w, "value");
+        wire_f32(w, r->labels[i].score);
+        wire_close(w, '}');
+    }
+    wire_close(w, ']');
+    return true;
+}
+
 static bool result(struct wire_writer *w, const struct wire_result *r)
 {
     static bool (*const write[])(struct wire_writer *, const struct wire_result *) = {
         [WIRE_CLASSES] = classes, [WIRE_FILLS] = fills, [WIRE_MOTIONS] = motions,
         [WIRE_TENSOR] = tensor,   [WIRE_FILES] = files, [WIRE_VECTORS] = vectors,
+        [WIRE_VALUES] = values,
     };
     bool ok;
 
@@ -213,6 +232,10 @@ static void usage(struct wire_writer *w, const struct wire_reply *r)
     wire_int(w, r->batch_items);
     wire_key(w, "cached");
     wire_bool(w, r->cached);
+    if (r->batch) {
+        wire_key(w, "cached_items");
+        wire_int(w, r->cached_items);
+    }
     wire_close(w, '}');
 }
 
@@ -229,34 +252,166 @@ static void timing(struct wire_writer *w, const struct wire_reply *r)
     wire_close(w, '}');
 }
 
-int wire_native_encode(const struct wire_reply *r, char **body, size_t *len, struct pcv_err *e)
-{
-    struct wire_writer w = {0};
-    char where[32], *text;
+/* ---- the reply ------------------------------------------------------------------------------- */
 
-    wire_open(&w, '{');
-    wire_key(&w, "model");
-    wire_text(&w, r->model);
-    wire_key(&w, "version");
-    wire_text(&w, r->version);
-    wire_key(&w, "id");
-    wire_text(&w, r->request_id);
-    wire_key(&w, "results");
-    wire_open(&w, '[');
-    for (int i = 0; i < r->nresults; i++) {
-        if (!result(&w, &r->results[i])) {
-            wire_discard(&w);
-            snprintf(where, sizeof(where), "$.results[%d]", i);
-            return wire_fail(e, PCV_ERANGE, where, "a score of task \"%.64s\" is not finite",
-                             r->results[i].task);
-        }
+/* "latents": a handle, or one for each item; nothing when none was asked for. */
+static void handles(struct wire_writer *w, const struct wire_reply *r)
+{
+    bool any = false;
+
+    if (!r->latents)
+        return;
+    wire_key(w, "latents");
+    if (r->batch)
+        wire_open(w, '[');
+    for (int i = 0; i < (r->batch ? r->nitems : 1); i++) {
+        wire_text(w, r->latents[i]);
+        any |= r->latents[i] != NULL;
     }
-    wire_close(&w, ']');
-    usage(&w, r);
-    timing(&w, r);
-    wire_close(&w, '}');
-    if (!(text = wire_finish(&w, len)))
+    if (r->batch)
+        wire_close(w, ']');
+    wire_key(w, "expires_s");
+    if (any)
+        wire_fixed(w, r->expires_s, 3);
+    else
+        wire_null(w);
+}
+
+/* What stands before the answers. */
+static void head(struct wire_writer *w, const struct wire_reply *r)
+{
+    wire_key(w, "model");
+    wire_text(w, r->model);
+    wire_key(w, "version");
+    wire_text(w, r->version);
+    wire_key(w, "id");
+    wire_text(w, r->request_id);
+    handles(w, r);
+}
+
+static int not_finite(struct wire_writer *w, const struct wire_result *r, const char *where,
+                      struct pcv_err *e)
+{
+    wire_discard(w);
+    return wire_fail(e, PCV_ERANGE, where, "a score of task \"%.64s\" is not finite", r->task);
+}
+
+/* [result...], or with batch [[result...]...]. */
+static int results(struct wire_writer *w, const struct wire_reply *r, struct pcv_err *e)
+{
+    const struct wire_result *next = r->results;
+    char where[48];
+
+    wire_open(w, '[');
+    for (int i = 0; i < (r->batch ? r->nitems : 1); i++) {
+        const int n = r->batch ? r->counts[i] : r->nresults;
+
+        if (r->batch)
+            wire_open(w, '[');
+        for (int k = 0; k < n; k++, next++) {
+            if (result(w, next))
+                continue;
+            if (r->batch)
+                snprintf(where, sizeof(where), "$.results[%d][%d]", i, k);
+            else
+                snprintf(where, sizeof(where), "$.results[%d]", k);
+            return not_finite(w, next, where, e);
+        }
+        if (r->batch)
+            wire_close(w, ']');
+    }
+    wire_close(w, ']');
+    return 0;
+}
+
+static int finish(struct wire_writer *w, char **body, size_t *len, struct pcv_err *e)
+{
+    char *text = wire_finish(w, len);
+
+    if (!text)
         return pcv_fail(e, PCV_ENOMEM, "out of memory");
     *body = text;
     return 0;
+}
+
+int wire_native_encode(const struct wire_reply *r, char **body, size_t *len, struct pcv_err *e)
+{
+    struct wire_writer w = {0};
+    int code;
+
+    wire_open(&w, '{');
+    head(&w, r);
+    wire_key(&w, "results");
+    if ((code = results(&w, r, e)) < 0)
+        return code;
+    usage(&w, r);
+    timing(&w, r);
+    wire_close(&w, '}');
+    return finish(&w, body, len, e);
+}
+
+/* ---- lines of a stream ----------------------------------------------------------------------- */
+
+static int end_line(struct wire_writer *w, char **line, size_t *len, struct pcv_err *e)
+{
+    wire_close(w, '}');
+    wire_raw(w, "\n", 1);
+    return finish(w, line, len, e);
+}
+
+static void item(struct wire_writer *w, int input)
+{
+    wire_open(w, '{');
+    if (input < 0)
+        return;
+    wire_key(w, "input");
+    wire_int(w, input);
+}
+
+static void pair(struct wire_writer *w, const char *key, int64_t a, int64_t b)
+{
+    wire_key(w, key);
+    wire_open(w, '[');
+    wire_int(w, a);
+    wire_int(w, b);
+    wire_close(w, ']');
+}
+
+int wire_chunk_encode(const struct wire_chunk *c, char **line, size_t *len, struct pcv_err *e)
+{
+    struct wire_writer w = {0};
+
+    item(&w, c->input);
+    wire_key(&w, "task");
+    wire_text(&w, c->task);
+    pair(&w, "rows", c->first, c->n);
+    pair(&w, "shape", c->n, c->width);
+    wire_key(&w, "b64");
+    wire_b64(&w, c->numbers, (size_t)c->n * (size_t)c->width * sizeof(float));
+    return end_line(&w, line, len, e);
+}
+
+int wire_result_line_encode(const struct wire_result *r, int input, char **line, size_t *len,
+                            struct pcv_err *e)
+{
+    struct wire_writer w = {0};
+
+    item(&w, input);
+    wire_key(&w, "result");
+    if (!result(&w, r))
+        return not_finite(&w, r, "$.result", e);
+    return end_line(&w, line, len, e);
+}
+
+int wire_done_encode(const struct wire_reply *r, char **line, size_t *len, struct pcv_err *e)
+{
+    struct wire_writer w = {0};
+
+    wire_open(&w, '{');
+    wire_key(&w, "done");
+    wire_bool(&w, true);
+    head(&w, r);
+    usage(&w, r);
+    timing(&w, r);
+    return end_line(&w, line, len, e);
 }

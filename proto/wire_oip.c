@@ -62,6 +62,7 @@ static int request_parameters(struct wire_reader *rd, struct wire_request *r, st
 {
     struct wire_str name;
     int64_t v = 0;
+    bool b = true;
     int ret;
 
     if ((ret = wire_read_open(rd, '{', "an object of parameters")) < 0)
@@ -75,6 +76,12 @@ static int request_parameters(struct wire_reader *rd, struct wire_request *r, st
         } else if (wire_str_is(name, "timeout")) {
             ret = wire_read_int(rd, 0, WIRE_MAX_TIMEOUT_MS * (int64_t)1000, &v);
             r->timeout_us = (uint64_t)v;
+        } else if (wire_str_is(name, "cache")) {
+            ret = wire_read_bool(rd, &b);
+            r->no_cache = !b;
+        } else if (wire_str_is(name, "share")) {
+            ret = wire_read_bool(rd, &b);
+            r->no_share = !b;
         } else if (name.len >= 7 && memcmp(name.s, "triton_", 7) == 0) {
             return wire_read_fail(rd, PCV_EFORMAT,
                                   "parameters that begin with triton_ are reserved");
@@ -187,6 +194,7 @@ static int read_request(struct wire_reader *rd, struct wire_request *r, struct w
     if (!(seen & 4))
         return wire_read_missing(rd, "inputs");
     r->binary_default = w.binary_default;
+    r->nitems = r->nmedia > 0;
     for (int i = 0; i < r->noutputs; i++)
         r->outputs[i].binary = w.binary[i] < 0 ? w.binary_default : w.binary[i];
     return 0;

@@ -81,14 +81,25 @@ int wire_read_fail(const struct wire_reader *rd, int code, const char *fmt, ...)
     return wire_read_fail_at(rd, code);
 }
 
-int wire_read_missing(const struct wire_reader *rd, const char *key)
+int wire_read_fail_member(const struct wire_reader *rd, const char *key, int code, const char *fmt,
+                          ...)
 {
     struct wire_reader inside = *rd;
+    char msg[sizeof(rd->e->msg)];
+    va_list ap;
 
     if (inside.depth < WIRE_MAX_DEPTH)
         inside.at[inside.depth++] =
             (struct wire_step){.object = true, .n = 1, .key = {key, strlen(key)}};
-    return wire_read_fail(&inside, PCV_EMISSING, "missing");
+    va_start(ap, fmt);
+    vsnprintf(msg, sizeof(msg), fmt, ap);
+    va_end(ap);
+    return wire_read_fail(&inside, code, "%s", msg);
+}
+
+int wire_read_missing(const struct wire_reader *rd, const char *key)
+{
+    return wire_read_fail_member(rd, key, PCV_EMISSING, "missing");
 }
 
 int wire_read_syntax(const struct wire_reader *rd, const char *what)

@@ -50,6 +50,9 @@ void wire_reader_init(struct wire_reader *rd, const char *text, size_t len, cons
 int wire_read_fail(const struct wire_reader *rd, int code, const char *fmt, ...) PCV_PRINTF(3, 4);
 /* The same for an error already filled by somebody who knows no path. */
 int wire_read_fail_at(const struct wire_reader *rd, int code);
+/* The same as wire_read_fail, of a member of the object being read, or just left. */
+int wire_read_fail_member(const struct wire_reader *rd, const char *key, int code, const char *fmt,
+                          ...) PCV_PRINTF(4, 5);
 /* PCV_EMISSING: the object being read, or just left, lacks this key. */
 int wire_read_missing(const struct wire_reader *rd, const char *key);
 /* PCV_EFORMAT: "expected WHAT at byte N". */

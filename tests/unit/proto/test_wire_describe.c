@@ -6,8 +6,14 @@
 static const char *const labels[] = {"Sandal", "Bag \xc3\xa9"};
 static const char *const media[] = {"image/png", "image/jpeg", NULL};
 static const struct wire_input_desc inputs[] = {{"image", "image", media, 784}};
-static const struct wire_task_desc tasks[] = {{"classify", "classify", 2, 1, labels},
-                                              {"fill-mask", "fill-mask", 262, 2048, NULL}};
+static const char *const task_inputs[] = {"image", NULL};
+static const struct wire_task_desc tasks[] = {
+    {.name = "classify", .kind = "classify", .width = 2, .max_rows = 1, .labels = labels},
+    {.name = "fill-mask",
+     .kind = "fill-mask",
+     .width = 262,
+     .max_rows = 2048,
+     .inputs = task_inputs}};
 static const struct wire_tensor_desc in[] = {
     {"inputs", PCV_F32, 4, {-1, 1, 28, 28}, false},
     {"attention_mask", PCV_I64, 2, {-1, -1}, true},
@@ -52,28 +58,31 @@ static void assert_text(char *got, const char *want)
     "{\"name\":\"fashion\",\"version\":\"1\",\"state\":\"READY\",\"reason\":\"\","                 \
     "\"platform\":\"perceiverd\",\"architecture\":\"PerceiverForX\","                              \
     "\"upstream\":\"huggingface/transformers\",\"parameters\":907212,\"bytes\":3628848,"           \
-    "\"max_batch\":8,\"latents\":{\"count\":32,\"width\":128},\"inputs\":[{\"name\":\"image\","    \
-    "\"kind\":\"image\",\"media\":[\"image/png\",\"image/jpeg\"],\"max_tokens\":784}],"
+    "\"max_batch\":8,\"latents\":{\"count\":32,\"width\":128},\"together\":false,\"inputs\":[{"    \
+    "\"name\":\"image\",\"kind\":\"image\",\"media\":[\"image/png\",\"image/"                      \
+    "jpeg\"],\"max_tokens\":784}],"
 
 static void test_native(void **state)
 {
     (void)state;
-    assert_text(wire_model_json(&model), COMMON
-                "\"tasks\":[{\"name\":\"classify\",\"kind\":\"classify\",\"width\":2,"
-                "\"max_output_queries\":1,\"labels\":[\"Sandal\",\"Bag \xc3\xa9\"]},"
-                "{\"name\":\"fill-mask\",\"kind\":\"fill-mask\",\"width\":262,"
-                "\"max_output_queries\":2048,\"labels\":null}],"
-                "\"tensors\":{\"inputs\":[{\"name\":\"inputs\",\"datatype\":\"FP32\","
-                "\"shape\":[-1,1,28,28]},{\"name\":\"attention_mask\",\"datatype\":\"INT64\","
-                "\"shape\":[-1,-1]}],\"outputs\":[{\"name\":\"logits\",\"datatype\":\"FP32\","
-                "\"shape\":[-1,2]}]},\"cost\":{\"gmac\":{\"encode\":0.5,\"process\":0.25,"
-                "\"decode\":0.125,\"total\":0.875},\"gmac_dense\":{\"encode\":4.0,"
-                "\"process\":2.0,\"decode\":1.0,\"total\":7.0}}}");
+    assert_text(
+        wire_model_json(&model), COMMON
+        "\"tasks\":[{\"name\":\"classify\",\"kind\":\"classify\",\"width\":2,"
+        "\"max_output_queries\":1,\"inputs\":[\"image\"],\"labels\":[\"Sandal\",\"Bag \xc3\xa9\"]},"
+        "{\"name\":\"fill-mask\",\"kind\":\"fill-mask\",\"width\":262,"
+        "\"max_output_queries\":2048,\"inputs\":[\"image\"],\"labels\":null}],"
+        "\"tensors\":{\"inputs\":[{\"name\":\"inputs\",\"datatype\":\"FP32\","
+        "\"shape\":[-1,1,28,28]},{\"name\":\"attention_mask\",\"datatype\":\"INT64\","
+        "\"shape\":[-1,-1]}],\"outputs\":[{\"name\":\"logits\",\"datatype\":\"FP32\","
+        "\"shape\":[-1,2]}]},\"cost\":{\"gmac\":{\"encode\":0.5,\"process\":0.25,"
+        "\"decode\":0.125,\"total\":0.875},\"gmac_dense\":{\"encode\":4.0,"
+        "\"process\":2.0,\"decode\":1.0,\"total\":7.0}}}");
     assert_text(wire_models_json(&model, 1),
                 "{\"models\":[" COMMON
                 "\"tasks\":[{\"name\":\"classify\",\"kind\":\"classify\",\"width\":2,"
-                "\"max_output_queries\":1},{\"name\":\"fill-mask\",\"kind\":\"fill-mask\","
-                "\"width\":262,\"max_output_queries\":2048}]}]}");
+                "\"max_output_queries\":1,\"inputs\":[\"image\"]},{\"name\":\"fill-mask\",\"kind\":"
+                "\"fill-mask\","
+                "\"width\":262,\"max_output_queries\":2048,\"inputs\":[\"image\"]}]}]}");
     assert_text(wire_models_json(NULL, 0), "{\"models\":[]}");
 }
 

@@ -140,7 +140,8 @@ static void test_errors(void **state)
         {"{\"input\": \"x\"}", PCV_EUNKNOWN, "$.input", "known are inputs, queries"},
         {"{\"inputs\": \"x\", \"inputs\": \"y\"}", PCV_EFORMAT, "$.inputs", "twice"},
         {"{\"inputs\": null}", PCV_EFORMAT, "$.inputs", "expected a text, or an object of inputs"},
-        {"{\"inputs\": [\"x\"]}", PCV_EFORMAT, "$.inputs", "expected a text"},
+        {"{\"inputs\": [[\"x\"]]}", PCV_EFORMAT, "$.inputs[0]", "expected a text"},
+        {"{\"inputs\": []}", PCV_EMISSING, "$.inputs", "no input"},
         {"{\"inputs\": 5}", PCV_EFORMAT, "$.inputs", "expected a text"},
         {"{\"inputs\": {}}", PCV_EMISSING, "$.inputs", "no input"},
         {"{\"inputs\": {\"a\": 5}}", PCV_EFORMAT, "$.inputs.a", "b64 or text at byte 17"},
@@ -179,7 +180,7 @@ static void test_errors(void **state)
         {"{\"inputs\": \"x\", \"queries\": [{\"task\": 5}]}", PCV_EFORMAT, "$.queries[0].task",
          "a string"},
         {"{\"inputs\": \"x\", \"queries\": [{\"task\": \"a\", \"k\": 5}]}", PCV_EUNKNOWN,
-         "$.queries[0].k", "known are task, top_k"},
+         "$.queries[0].k", "known are task, input, top_k, classes"},
         {"{\"inputs\": \"x\", \"queries\": [{\"task\": \"a\", \"top_k\": 0}]}", PCV_ERANGE,
          "$.queries[0].top_k", "0 is outside 1..1000"},
         {"{\"inputs\": \"x\", \"queries\": [{\"task\": \"a\", \"top_k\": 1001}]}", PCV_ERANGE,
@@ -257,7 +258,7 @@ static void test_limits(void **state)
             assert_string_equal(r->media[15].input, "m15");
             wire_request_free(r);
         } else {
-            assert_fails(decode(&r, body), e, PCV_ELIMIT, "$.inputs.m64", "more than 64 inputs");
+            assert_fails(decode(&r, body), e, PCV_ELIMIT, "$.inputs.m256", "more than 256 files");
         }
     }
     free(body);

@@ -270,7 +270,7 @@ static void test_limits(void **state)
     assert_int_equal(r->nqueries, WIRE_MAX_QUERIES);
     wire_request_free(r);
     assert_fails(wire_native_from_parts(&r, parts, WIRE_MAX_MEDIA + 1, NULL, 0, &e), e, PCV_ELIMIT,
-                 "form.m64", "more than 64");
+                 "form.m256", "more than 256");
     assert_fails(wire_native_from_parts(&r, parts, 1, args, WIRE_MAX_QUERIES + 1, &e), e,
                  PCV_ELIMIT, "?task", "more than 256");
 }
