@@ -151,8 +151,3 @@ int pcv_input_token(const struct pcv_input *in, int position)
 {
     return position >= 0 && position < in->positions ? in->ids[position] : -1;
 }
-
-size_t pcv_input_bytes(const struct pcv_input *in)
-{
-    return sizeof(*in) + in->owned_bytes;
-}
