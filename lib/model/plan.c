@@ -246,6 +246,35 @@ static bool writes_queries(const struct pcv_blueprint *bp, const struct pcv_task
     return t->source == PCV_QUERY_CALLER && (n + d->q_dim) * wide < 2 * n * d->heads * d->q_dim;
 }
 
+/* Most numbers that the queries of a grid may become when the model opens. */
+enum { MOST_CONSTANTS = 4 << 20 };
+
+/* Whether queries on a grid are cheaper as constants of the model, projected when it opens, than
+ * factored: with many heads on few channels, keys absorb more than they save. */
+static bool tabulates(const struct pcv_blueprint *bp, const struct pcv_task *t)
+{
+    const struct pcv_layer_dims *d = &t->layer.d;
+    const double n = bp->num_latents;
+
+    return t->source == PCV_QUERY_GRID && t->decoder == PCV_DECODER_ATTEND &&
+           (double)t->rows * (d->qk + d->q_dim) <= MOST_CONSTANTS &&
+           n * (d->qk + d->v) + (double)d->q_dim * d->v < d->heads * n * d->q_dim;
+}
+
+/* The rows of a grid written out, as a table of learned queries has them. */
+static int write_grid(struct pcv_plan *p, const struct pcv_task *t, const float **ret,
+                      struct pcv_err *e)
+{
+    const size_t n = (size_t)t->layer.d.q_dim;
+    float *rows = take(p, (size_t)t->rows * n), *scratch = pcv_alloc(n, sizeof(float));
+
+    if (rows && scratch)
+        pcv_tokens_rows(&t->queries, 0, t->rows, rows, scratch);
+    pcv_free(scratch);
+    *ret = rows;
+    return rows && scratch ? 0 : pcv_fail(e, PCV_ENOMEM, "no memory for %d output queries", t->rows);
+}
+
 static int plan_decoder(struct pcv_plan *p, const struct pcv_blueprint *bp, int i,
                         struct pcv_pool *pool, struct pcv_err *e)
 {
@@ -253,13 +282,14 @@ static int plan_decoder(struct pcv_plan *p, const struct pcv_blueprint *bp, int 
     const struct pcv_layer *l = &t->layer;
     struct pcv_decoder *d = &p->decoder[i];
     struct project job = {
-        .k = p->k, .norm = &l->norm_q, .eps = l->eps, .x = t->query, .rows = t->rows};
+        .k = p->k, .norm = &l->norm_q, .eps = l->eps, .rows = t->rows};
+    const bool constant = t->source == PCV_QUERY_LEARNED || tabulates(bp, t);
     float *q;
 
     *d = (struct pcv_decoder){
         .kind = t->decoder == PCV_DECODER_POOL      ? PCV_DECODE_POOL
                 : t->decoder == PCV_DECODER_LATENTS ? PCV_DECODE_LATENTS
-                : t->source == PCV_QUERY_LEARNED    ? PCV_DECODE_LEARNED
+                : constant                          ? PCV_DECODE_LEARNED
                                                     : PCV_DECODE_TOKENS,
         .layer = l,
         .norm = t->norm,
@@ -274,6 +304,13 @@ static int plan_decoder(struct pcv_plan *p, const struct pcv_blueprint *bp, int 
     d->table_rows = d->written ? 0 : query_table_rows(bp, t);
     if (d->kind != PCV_DECODE_LEARNED)
         return 0;
+    if (t->source == PCV_QUERY_GRID) {
+        const int r = write_grid(p, t, &d->query, e);
+
+        if (r < 0)
+            return r;
+    }
+    job.x = d->query;
     d->q = q = take(p, (size_t)t->rows * l->d.qk);
     if (!q)
         return pcv_fail(e, PCV_ENOMEM, "no memory for %d output queries", t->rows);
