@@ -31,6 +31,8 @@ def test_help_of_every_command():
     ["bench", "--clients"], ["bench", "--clients", "0"], ["bench", "--clients", "1x"],
     ["bench", "--clients", "99999999999999999999"], ["bench", "--seconds", "nan"],
     ["bench", "--check=yes"], ["bench", "-x"], ["bench", "m", "--binary", "--input", "x"],
+    ["bench", "m", "--binary", "--task", "x"], ["bench", "--handle", "x", "--input", "y"],
+    ["bench", "--handle", "x", "--no-cache"], ["bench", *["--task", "x"] * 65],
     ["perceive", "m", "x", "--top-k", "1001"], ["inspect"], ["eval", "a", "b"],
     ["eval", "a", "b", "c", "--threads", "257"],
 ])
@@ -338,3 +340,98 @@ def test_bench_of_inputs_that_cannot_be_made_up(stub):
                                             "shape": [-1, 3, 1 << 40, 8]}], "outputs": []}}
     s = stub({"/v1/models/fa%2Fshion": (200, huge)})
     assert "too large to make up" in ctl(s, "bench", "fa/shion", code=1)[1]
+
+
+SENSES = MODEL | {
+    "inputs": [{"name": "see", "kind": "image", "media": ["image/png"], "max_tokens": 196},
+               {"name": "hear", "kind": "audio", "media": ["audio/wav"], "max_tokens": 100},
+               {"name": "read", "kind": "text", "media": ["text/plain"], "max_tokens": 64}],
+    "tasks": [MODEL["tasks"][0] | {"name": "garment", "inputs": ["see"]},
+              MODEL["tasks"][0] | {"name": "spam", "inputs": ["read"]},
+              MODEL["tasks"][0] | {"name": "pack", "inputs": ["see", "hear"]}]}
+
+
+def asked(stub):
+    """(input or handle, task) of every request that was measured."""
+    found = []
+    for q in stub.requests:
+        body = json.loads(q.body) if q.method == "POST" else {}
+        said = body.get("inputs", q.path if "/query" in q.path else None)
+        if isinstance(said, dict):
+            said = said.get("type") or next(iter(said))
+        if q.method == "POST":
+            found.append((said, ",".join(t["task"] for t in body.get("queries", []))))
+    return found[1:]
+
+
+def test_bench_of_several_inputs_and_tasks(stub, tmp_path):
+    """In turn: all inputs with the first task, then with the second, where it has an answer."""
+    (tmp_path / "p").write_bytes(PNG)
+    (tmp_path / "s").write_bytes(b"RIFF\0\0\0\0WAVEfmt ")
+    given = ["--input", str(tmp_path / "p"), "--input", "hello", "--input", str(tmp_path / "s"),
+             "--clients", "1"]
+    s = stub({"/v1/models/fa%2Fshion": (200, SENSES)})
+    r = bench(s, "fa/shion", *given, "--requests", "6")
+    assert asked(s) == [("image/png", ""), ("hello", ""), ("audio/wav", "")] * 2
+    assert r["inputs"] == "3 inputs"
+    s = stub({"/v1/models/fa%2Fshion": (200, SENSES)})
+    r = bench(s, "fa/shion", *given, "--requests", "7", "--task", "pack", "--task", "spam", "--task",
+              "embed", "--no-cache")
+    assert asked(s) == [("image/png", "pack"), ("audio/wav", "pack"), ("hello", "spam"),
+                        ("image/png", "embed"), ("hello", "embed"), ("audio/wav", "embed"),
+                        ("image/png", "pack")]
+    assert r["inputs"] == "3 inputs for pack, spam, embed"
+    assert all(json.loads(q.body)["cache"] is False for q in s.of(PERCEIVE))
+    assert ctl(s, "bench", "fa/shion", "--input", "x", "--task", "pack", code=1)[1] == (
+        "perceiverctl: no task is answered for any of the inputs\n")
+
+
+def test_bench_of_random_inputs_of_several_kinds(stub):
+    """One after the other, and only those that can be made up."""
+    s = stub({"/v1/models/fa%2Fshion": (200, SENSES)})
+    bench(s, "fa/shion", "--requests", "16", "--clients", "1")
+    assert asked(s) == [("see", ""), ("read", "")] * 8
+    s = stub({"/v1/models/fa%2Fshion": (200, SENSES)})
+    bench(s, "fa/shion", "--requests", "16", "--clients", "1", "--task", "spam")
+    assert asked(s) == [("read", "spam")] * 16
+    s = stub({"/v1/models/fa%2Fshion": (200, SENSES | {"together": True})})
+    assert "cannot make up audio" in ctl(s, "bench", "fa/shion", code=1)[1]
+
+
+def test_bench_of_kept_latents(stub):
+    kept = {"model": "fa/shion", "version": "1", "input": "image", "shape": [32, 128], "bytes": 1,
+            "age_s": 0, "expires_s": 1, "has_input": False, "tasks": []}
+    replies = {f"/v1/latents/{h}": (200, kept | {"latents": h}) for h in "ab"}
+    replies |= {f"/v1/latents/{h}/query": (200, native(CLASSES)) for h in "ab"}
+    s = stub(replies | {"/metrics": growing_metrics})
+    r = bench(s, "--handle", "a", "--handle", "b", "--task", "x", "--task", "y", "--requests", "5",
+              "--clients", "1", "--check")
+    a, b = "/v1/latents/a/query", "/v1/latents/b/query"
+    assert asked(s) == [(a, "x"), (b, "x"), (a, "y"), (b, "y"), (a, "x")]
+    assert r["answered"] == 5 and r["batches"] == 8 and r["inputs"] == "2 kept latents for x, y"
+    assert ctl(s, "bench", "mlm", "--handle", "a", code=1)[1] == (
+        "perceiverctl: a is of model fa/shion, not mlm\n")
+
+
+def test_bench_tolerates_what_it_is_told_to(stub):
+    def answer(request, n):
+        reply = json.loads(native(CLASSES))
+        reply["results"][0]["labels"][0]["score"] += n * 1e-4
+        return (200, reply)
+
+    given = ["fa/shion", "--input", "x", "--requests", "10", "--clients", "1", "--check"]
+    assert bench(stub({PERCEIVE: answer}), *given, code=1)["different_replies"] == 9
+    assert bench(stub({PERCEIVE: answer}), *given, "--tolerance", "0.01")["different_replies"] == 0
+    assert bench(stub({PERCEIVE: answer}), *given, "--tolerance", "0.00055",
+                 code=1)["different_replies"] == 4
+
+    def binary(request, n):
+        status, body, headers = binary_answer(request, n)
+        return (status, body[:-4] + struct.pack("<f", 3 + n * 1e-3), headers)
+
+    # each of the 16 requests has its second answer 16 replies after the first: 0.016 later
+    for tolerance, different in [("0", 16), ("0.006", 0), ("0.004", 16)]:
+        s = stub({"/v2/models/fa%2Fshion/infer": binary})
+        r = bench(s, "fa/shion", "--binary", "--requests", "32", "--clients", "1", "--check",
+                  "--tolerance", tolerance, code=int(different > 0))
+        assert r["different_replies"] == different
