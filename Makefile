@@ -115,7 +115,7 @@ $(B)/tests/%: $(B)/obj/tests/unit/%.o $(SRV_OBJ) $(filter-out %/perceiverctl.o,$
 tests-compile: $(TESTS)
 
 # The HTTP layer alone, for the tests of its traps.
-$(B)/httpd_fixture: $(B)/obj/tests/http/httpd_fixture.o $(SRV_OBJ) $(PROTO_OBJ) $(B)/libperceiver.a
+$(B)/httpd_fixture: $(B)/obj/tests/http/httpd_fixture.o $(B)/obj/tests/http/httpd_stream.o $(SRV_OBJ) $(PROTO_OBJ) $(B)/libperceiver.a
 	$(Q)$(CC) $(LDFLAGS) $^ $(LIB_LIBS) $(SRV_LIBS) -o $@
 
 # Golden models: weights follow from tensors.json. They are the same for every kind of build.

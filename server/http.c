@@ -80,6 +80,7 @@ static void turn(struct srv_http *h)
     void (*done)(void *ctx);
 
     pump(h);
+    srv_stream_rooms(h);
     done = h->done;
     if (!h->draining || !done || h->open != 0 || any_fresh(h))
         return;
@@ -311,6 +312,7 @@ int srv_http_new(struct srv_http **ret, uv_loop_t *loop, const struct srv_http_c
     h->c = *c;
     h->budget.max = c->body_memory;
     h->gone_epoll = -1;
+    h->room_last = &h->room;
     uv_timer_init(loop, &h->timer);
     uv_timer_init(loop, &h->sweep);
     uv_timer_init(loop, &h->deadline);
@@ -356,6 +358,7 @@ void srv_http_free(struct srv_http *h)
     if (h->mhd)
         MHD_stop_daemon(h->mhd); /* ends every exchange: on_gone */
     h->mhd = NULL;
+    srv_stream_rooms_drop(h);
     if (h->gone_epoll >= 0)
         close(h->gone_epoll);
     h->freed = true;

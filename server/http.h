@@ -5,19 +5,21 @@
  * reply:
  *
  *   HEADERS -> BODY -> ASKED [on_request] -> REPLIED [srv_http_reply] -> gone [on_gone]
+ *                                            or STREAMED [srv_http_stream_begin .. _end]
  *
  * on_request is called once when the whole request has arrived. It replies at once with
- * srv_http_reply(), or returns without: the connection is then suspended and the reply may come in
- * any later loop turn. Bad framing, bodies over the limit or not what their headers say, unknown
- * paths and methods are answered here, through ops->error_body, and never reach on_request.
- * (libmicrohttpd itself answers overlong headers, 431 or 414, and an unreadable Content-Length,
- * 400, with texts of its own; slow clients are disconnected without a reply.)
+ * srv_http_reply() or srv_http_stream_begin(), or returns without: the connection is then suspended
+ * and the reply may come in any later loop turn. Bad framing, bodies over the limit or not what
+ * their headers say, unknown paths and methods are answered here, through ops->error_body, and
+ * never reach on_request. (libmicrohttpd itself answers overlong headers, 431 or 414, and an
+ * unreadable Content-Length, 400, with texts of its own; slow clients are disconnected without a
+ * reply.)
  *
- * A client that vanishes while ASKED is noticed: on_gone comes with replied = false, and the
- * exchange must not be replied to afterwards. on_gone comes exactly once for every exchange that
- * had on_request, also after a reply, also when the daemon stops; until it has come, the exchange's
- * strings and body may be read. Work on another thread that reads them takes a hold on the exchange
- * first, which keeps them readable beyond on_gone until the release. */
+ * A client that vanishes while ASKED or STREAMED is noticed: on_gone comes with replied = false,
+ * and the exchange must not be replied to afterwards. on_gone comes exactly once for every exchange
+ * that had on_request, also after a reply, also when the daemon stops; until it has come, the
+ * exchange's strings and body may be read. Work on another thread that reads them takes a hold on
+ * the exchange first, which keeps them readable beyond on_gone until the release. */
 #ifndef SRV_HTTP_H
 #define SRV_HTTP_H
 
@@ -43,7 +45,8 @@ struct srv_http_ops {
      * http.c, free(). path decides the form (/v1, /v2). */
     char *(*error_body)(void *ctx, int status, const char *path, const char *message,
                         const char *request_id);
-    /* Every reply that is on its way to the client: for access log and metrics. */
+    /* Every reply that is on its way to the client: for access log and metrics. For a stream it
+     * comes when that is over, whole or not, just before on_gone. */
     void (*on_replied)(void *ctx, const struct srv_exchange *x, int status, size_t bytes,
                        uint64_t duration_ns);
     void *ctx;
@@ -113,5 +116,41 @@ struct srv_header {
  */
 void srv_http_reply(struct srv_exchange *x, int status, const char *content_type, char *body,
                     size_t len, const struct srv_header *headers, int nheaders);
+
+/* ---- a reply in pieces: http_stream.c --------------------------------------------------------
+ *
+ * begin, then send() as often as there is something, then end() or abort(), in any loop turns. The
+ * headers go at once, and each piece as soon as the client takes it. HTTP/1.1 gets chunks, and
+ * keeps its connection; HTTP/1.0 gets everything until the connection closes.
+ *
+ * Flow: send() never blocks and never refuses, so what is queued is the handler's to bound. It
+ * stops when send() says SRV_STREAM_LOW or more, and goes on in on_room: the queue then holds less
+ * than SRV_STREAM_LOW and one more piece, and the connection at most connection_memory besides. A
+ * handler that sends one piece for each on_room is never ahead of its client.
+ *
+ * on_room comes from the loop, never inside another call here: once after the queue, having been at
+ * SRV_STREAM_LOW or above, has fallen below, and once whenever it became empty after a send. Not
+ * after end, abort or on_gone.
+ *
+ * Over: on_gone comes with replied = true when all of it, with the end, was handed to the socket;
+ * else with false: the client left or was cut off (one that does not read for header_timeout_s, or
+ * less than body_min_bytes_per_s over the time there was something for it to read), the daemon
+ * stops, or the handler aborted. Time without anything to send counts for nothing. For HEAD the
+ * headers are all there is: pieces are dropped, on_gone comes with true, maybe before end(), and
+ * the connection closes. */
+enum { SRV_STREAM_LOW = 256 << 10 };
+
+/* The reply of the exchange, in the place of srv_http_reply(). */
+void srv_http_stream_begin(struct srv_exchange *x, int status, const char *content_type,
+                           const struct srv_header *headers, int nheaders,
+                           void (*on_room)(struct srv_exchange *x));
+
+/* data is taken (free()), also on failure, and copied once, into the connection's buffer. Returns
+ * the bytes now queued, these included. Without memory the stream is aborted. */
+size_t srv_http_stream_send(struct srv_exchange *x, char *data, size_t len);
+
+/* After what is queued; or now, and the client sees that a part is missing. */
+void srv_http_stream_end(struct srv_exchange *x);
+void srv_http_stream_abort(struct srv_exchange *x);
 
 #endif

@@ -23,6 +23,14 @@ static void move_to(struct srv_exchange *x, enum srv_exchange_state to)
     x->state = to;
 }
 
+static void on_sent(struct srv_exchange *x, size_t bytes)
+{
+    struct srv_http *h = x->h;
+
+    if (h->ops.on_replied)
+        h->ops.on_replied(h->ops.ctx, x, x->status, bytes, srv_now_ns() - x->start_ns);
+}
+
 /* ---- life ------------------------------------------------------------------------------------ */
 
 struct srv_exchange *srv_exchange_new(struct srv_conn *k, struct MHD_Connection *c,
@@ -64,6 +72,7 @@ void srv_exchange_release(struct srv_exchange *x)
     srv_multipart_free(&x->parts);
     srv_body_free(&x->body);
     srv_body_free(&x->unpacked);
+    srv_stream_free(x->stream);
     free(x->strings);
     free(x);
     h->exchanges--;
@@ -88,6 +97,10 @@ void srv_exchange_gone(struct srv_exchange *x)
 
     if (x->state == SRV_X_HEADERS)
         srv_log(SRV_DEBUG, NULL, "a request ended before its headers were whole");
+    if (x->state == SRV_X_STREAMING) {
+        replied = x->head_only || x->stream->over;
+        on_sent(x, x->stream->sent);
+    }
     move_to(x, SRV_X_GONE);
     handler_before_read(x, false);
     srv_conn_idle(x->k);
@@ -107,7 +120,7 @@ static void suspend(struct srv_exchange *x)
     MHD_suspend_connection(x->conn);
 }
 
-static void resume(struct srv_exchange *x)
+void srv_exchange_resume(struct srv_exchange *x)
 {
     x->suspended = false;
     MHD_resume_connection(x->conn);
@@ -117,7 +130,7 @@ static void resume(struct srv_exchange *x)
 void srv_exchange_detach(struct srv_exchange *x)
 {
     x->detached = true;
-    resume(x);
+    srv_exchange_resume(x);
 }
 
 /* ---- replies --------------------------------------------------------------------------------- */
@@ -128,15 +141,14 @@ static void add_header(struct srv_exchange *x, const char *name, const char *val
         srv_log(SRV_ERROR, x->id, "reply header %s: cannot be sent: %s", name, value);
 }
 
-static void make_reply(struct srv_exchange *x, int status, const char *content_type, char *body,
-                       size_t len, const struct srv_header *headers, int nheaders)
+void srv_exchange_set_reply(struct srv_exchange *x, int status, struct MHD_Response *response,
+                            const char *content_type, const struct srv_header *headers,
+                            int nheaders)
 {
     move_to(x, SRV_X_REPLIED);
     x->status = status;
-    x->reply_bytes = x->head_only ? 0 : len;
-    x->response = MHD_create_response_from_buffer(len, body, MHD_RESPMEM_MUST_FREE);
-    if (!x->response) {
-        free(body);
+    x->response = response;
+    if (!response) {
         srv_log(SRV_ERROR, x->id, "no memory for the reply");
         return;
     }
@@ -145,6 +157,18 @@ static void make_reply(struct srv_exchange *x, int status, const char *content_t
     add_header(x, "X-Request-Id", x->id);
     for (int i = 0; i < nheaders; i++)
         add_header(x, headers[i].name, headers[i].value);
+}
+
+static void make_reply(struct srv_exchange *x, int status, const char *content_type, char *body,
+                       size_t len, const struct srv_header *headers, int nheaders)
+{
+    struct MHD_Response *response =
+        MHD_create_response_from_buffer(len, body, MHD_RESPMEM_MUST_FREE);
+
+    if (!response)
+        free(body);
+    x->reply_bytes = x->head_only ? 0 : len;
+    srv_exchange_set_reply(x, status, response, content_type, headers, nheaders);
 }
 
 static void make_error(struct srv_exchange *x, int status, const char *message)
@@ -169,7 +193,7 @@ static enum MHD_Result queue_reply(struct srv_exchange *x)
     struct srv_http *h = x->h;
     enum MHD_Result r;
 
-    if (!x->response)
+    if (!x->response || (x->stream && x->stream->aborted))
         return MHD_NO;
     if (h->draining)
         add_header(x, "Connection", "close");
@@ -178,10 +202,10 @@ static enum MHD_Result queue_reply(struct srv_exchange *x)
     x->response = NULL;
     if (r != MHD_YES)
         return MHD_NO;
-    move_to(x, SRV_X_SENDING);
+    move_to(x, x->stream ? SRV_X_STREAMING : SRV_X_SENDING);
     x->sending_ms = uv_now(h->loop);
-    if (h->ops.on_replied)
-        h->ops.on_replied(h->ops.ctx, x, x->status, x->reply_bytes, srv_now_ns() - x->start_ns);
+    if (!x->stream)
+        on_sent(x, x->reply_bytes);
     return MHD_YES;
 }
 
@@ -200,7 +224,7 @@ void srv_http_reply(struct srv_exchange *x, int status, const char *content_type
     }
     make_reply(x, status, content_type, body, len, headers, nheaders);
     if (x->suspended)
-        resume(x);
+        srv_exchange_resume(x);
 }
 
 /* ---- the question ---------------------------------------------------------------------------- */
@@ -281,7 +305,7 @@ static void on_unpacked(uv_work_t *w, int status) /* loop thread */
     if (x->state == SRV_X_UNPACKING && !x->detached) {
         if (x->unpack_status != 0) {
             unpack_error(x, x->unpack_status);
-            resume(x);
+            srv_exchange_resume(x);
         } else {
             take_unpacked(x);
             ask(x);

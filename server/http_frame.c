@@ -250,6 +250,7 @@ int srv_frame_read(struct srv_exchange *x, const char *url, const char *method, 
         return 503;
     }
     x->head_only = strcmp(method, "HEAD") == 0;
+    x->http10 = strcmp(version, "HTTP/1.0") == 0;
     x->expected = d.length ? strtoull(d.length, NULL, 10) : 0; /* MHD has checked the digits */
     x->announced = d.transfers || x->expected != 0;
     x->coding = d.encodings > 1 ? SRV_UNKNOWN_CODING : srv_coding_of(d.encoding);

@@ -1,7 +1,8 @@
-/* http_internal.h - what http.c, http_exchange.c and http_watch.c share; nobody else includes it.
+/* http_internal.h - what the http*.c share; nobody else includes it.
  *
  * http.c          the daemon: listening, the pump, drain
  * http_exchange.c one request: headers, body, asking, reply
+ * http_stream.c   a reply in pieces
  * http_frame.c    is the request's head what it may be; its strings, copied
  * http_watch.c    one connection: clients that vanish or dawdle
  *
@@ -23,10 +24,13 @@ enum { SRV_DRAIN_EXTRA = 8 << 20 };
 enum { SRV_UNPACK_HERE = 256 << 10 };
 
 /* HEADERS [request line came] -> BODY [headers came] -> ASKED, or by way of UNPACKING
- * BODY, UNPACKING, ASKED -> REPLIED [a reply is made] -> SENDING [libmicrohttpd has it]
+ * BODY, UNPACKING, ASKED -> REPLIED [a reply is made] -> SENDING [libmicrohttpd has it], or
+ * STREAMING [libmicrohttpd has the headers of a stream, and asks for what follows]
  * any -> GONE [request completed or connection lost].
- * suspended: UNPACKING or ASKED, but for calls of on_request that reply at once.
- * detached: was suspended when its client vanished; the next call of the handler ends it.
+ * suspended: UNPACKING or ASKED, but for calls of on_request that reply at once; STREAMING while
+ * there is nothing to send.
+ * detached: was suspended when its client vanished; the next call of the handler, or of the
+ * stream's reader, ends it.
  * GONE: only holders and the thread pool still have it; conn and MHD's memory are no more. */
 enum srv_exchange_state {
     SRV_X_HEADERS,
@@ -35,11 +39,34 @@ enum srv_exchange_state {
     SRV_X_ASKED,
     SRV_X_REPLIED,
     SRV_X_SENDING,
+    SRV_X_STREAMING,
     SRV_X_GONE,
 };
 
 struct srv_pair {
     const char *name, *value; /* value NULL: an argument without '=' */
+};
+
+/* Bytes on their way to the client, as they were sent to the stream. */
+struct srv_piece {
+    struct srv_piece *next;
+    char *data;
+    size_t len;
+};
+
+struct srv_stream {
+    struct srv_piece *first, **last;
+    size_t at;     /* bytes of first that libmicrohttpd has */
+    size_t queued; /* bytes it has not */
+    uint64_t sent; /* bytes it has */
+    bool ended, aborted;
+    bool over; /* the end, too, was handed to libmicrohttpd */
+    bool full; /* queued was above the low water: room will be news */
+    bool owes; /* something was sent since the last on_room */
+    bool listed;
+    uint64_t busy_ms; /* in earlier times when there was something to send */
+    void (*on_room)(struct srv_exchange *x);
+    struct srv_exchange *next; /* of those with room; each is held */
 };
 
 struct srv_exchange {
@@ -52,6 +79,7 @@ struct srv_exchange {
     bool asked; /* on_request was called: on_gone is owed */
     bool suspended, detached, announced /* a body follows */;
     bool head_only; /* HEAD */
+    bool http10;
     uint64_t start_ns, body_ms, sending_ms;
 
     void *data; /* the server's */
@@ -77,6 +105,7 @@ struct srv_exchange {
     int status;
     size_t reply_bytes;
     struct MHD_Response *response;
+    struct srv_stream *stream; /* NULL: the reply is whole */
 };
 
 /* One client's connection. */
@@ -125,8 +154,9 @@ struct srv_http {
 
     int nconns;
     struct srv_conn *conns;
-    int open;      /* exchanges not GONE */
-    int exchanges; /* exchanges not yet freed */
+    int open;                               /* exchanges not GONE */
+    int exchanges;                          /* exchanges not yet freed */
+    struct srv_exchange *room, **room_last; /* streams whose on_room is due */
     struct srv_budget budget;
     uint8_t random[256];
     size_t random_left;
@@ -143,6 +173,17 @@ int srv_exchange_step(struct srv_exchange *x, const char *url, const char *metho
                       const char *version, const char *upload, size_t *upload_size);
 void srv_exchange_gone(struct srv_exchange *x);
 void srv_exchange_detach(struct srv_exchange *x); /* must be suspended */
+void srv_exchange_resume(struct srv_exchange *x); /* must be suspended */
+/* ASKED -> REPLIED. response is taken; NULL: there was no memory, the connection will close */
+void srv_exchange_set_reply(struct srv_exchange *x, int status, struct MHD_Response *response,
+                            const char *content_type, const struct srv_header *headers,
+                            int nheaders);
+
+/* ---- http_stream.c */
+void srv_stream_rooms(struct srv_http *h);                 /* calls on_room where it is due */
+void srv_stream_rooms_drop(struct srv_http *h);            /* no more: the daemon stops */
+void srv_stream_free(struct srv_stream *s);                /* NULL is fine */
+uint64_t srv_stream_busy_ms(const struct srv_exchange *x); /* spent on sending, so far */
 
 /* ---- http_frame.c */
 /* 0, or the HTTP status that refuses this head, with *message (static). Fills limits' inputs of x

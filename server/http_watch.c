@@ -3,7 +3,8 @@
  * libmicrohttpd takes a suspended connection out of its epoll, and so cannot see its client leave;
  * and 0.9.75 loses a FIN that arrives together with data. So every connection is also in a second
  * epoll of our own, for EPOLLRDHUP alone, once:
- * - a request that waits for its reply is detached: its work is dropped, its connection ends;
+ * - a request that waits for its reply, or for the rest of it, is detached: its work is dropped,
+ * its connection ends;
  * - any other connection gets a nudge: shutdown() makes a new edge, and libmicrohttpd looks again.
  *   The sweep repeats the nudge, since shutdown(SHUT_RD) makes an edge that can get lost too.
  * A FIN may also mean that the client only stops sending. half_close_ok waits for more than that
@@ -82,6 +83,8 @@ static bool dawdles(const struct srv_conn *k, uint64_t now)
         return now - x->body_ms > allowed(h, x->received);
     if (x->state == SRV_X_SENDING)
         return now - x->sending_ms > allowed(h, x->reply_bytes);
+    if (x->state == SRV_X_STREAMING)
+        return srv_stream_busy_ms(x) > allowed(h, x->stream->sent);
     return false;
 }
 

@@ -13,9 +13,10 @@ from daemon import Daemon
 ROOT = Path(__file__).resolve().parents[2]
 FIXTURE_SOURCES = [
     "tests/http/httpd_fixture.c",
+    "tests/http/httpd_stream.c",
     *(f"server/{name}.c" for name in (
-        "http", "http_exchange", "http_frame", "http_watch", "body", "multipart", "listen", "log",
-        "notify")),
+        "http", "http_exchange", "http_frame", "http_stream", "http_watch", "body", "multipart",
+        "listen", "log", "notify")),
     "lib/base/err.c",
 ]
 

@@ -10,6 +10,7 @@
  *   POST /sink                "LENGTH CRC32" of the body, at once
  *   POST /parts               one line for each part: name|filename|type|length|crc32
  *   POST /never               no reply ever
+ *   GET  /stream?n=N&size=S   N pieces of S bytes: see httpd_stream.h
  *   GET  /stats               counters as JSON
  *
  * Environment: HTTPD_LISTEN (addresses, blanks between; LISTEN_FDS come first), HTTPD_MAX_BODY,
@@ -21,6 +22,7 @@
 #include "server/listen.h"
 #include "server/log.h"
 #include "server/notify.h"
+#include "tests/http/httpd_stream.h"
 
 #include <pthread.h>
 #include <signal.h>
@@ -48,6 +50,7 @@ struct fixture {
     uv_signal_t term, interrupt;
     size_t max_body;
     int drain_ms;
+    struct fixture_streams streams;
     long requests, replied, gone_replied, gone_unreplied, held_good, never;
 
     struct job *turn; /* loop thread: not yet published */
@@ -80,18 +83,6 @@ static void reply_text(struct srv_exchange *x, int status, const char *text)
     srv_http_reply(x, status, "text/plain", copy(text, strlen(text)), strlen(text), NULL, 0);
 }
 
-static long arg_number(struct srv_exchange *x, const char *wanted)
-{
-    for (int i = 0; i < srv_exchange_nargs(x); i++) {
-        const char *name, *value;
-
-        srv_exchange_arg(x, i, &name, &value);
-        if (strcmp(name, wanted) == 0 && value)
-            return atol(value);
-    }
-    return 0;
-}
-
 /* ---- replies at once ------------------------------------------------------------------------- */
 
 static void on_args(struct srv_exchange *x)
@@ -111,7 +102,7 @@ static void on_args(struct srv_exchange *x)
 
 static void on_bytes(struct srv_exchange *x)
 {
-    size_t n = (size_t)arg_number(x, "n");
+    size_t n = (size_t)fixture_arg(x, "n");
     char *body = malloc(n + 1);
 
     memset(body, 'b', n);
@@ -144,14 +135,16 @@ static void on_parts(struct srv_exchange *x)
 
 static void on_stats(struct fixture *f, struct srv_exchange *x)
 {
-    char text[512];
+    const struct fixture_streams *s = &f->streams;
+    char text[1024];
 
-    snprintf(
-        text, sizeof(text),
-        "{\"requests\": %ld, \"replied\": %ld, \"gone_replied\": %ld, \"gone_unreplied\": %ld, "
-        "\"held_good\": %ld, \"never\": %ld, \"connections\": %d}",
-        f->requests, f->replied, f->gone_replied, f->gone_unreplied, f->held_good, f->never,
-        srv_http_connections(f->http));
+    snprintf(text, sizeof(text),
+             "{\"requests\": %ld, \"replied\": %ld, \"gone_replied\": %ld, "
+             "\"gone_unreplied\": %ld, \"held_good\": %ld, \"never\": %ld, \"connections\": %d, "
+             "\"streams\": %ld, \"stream_rooms\": %ld, \"stream_queued\": %zu, "
+             "\"stream_bytes\": %zu}",
+             f->requests, f->replied, f->gone_replied, f->gone_unreplied, f->held_good, f->never,
+             srv_http_connections(f->http), s->open, s->rooms, s->queued_max, s->bytes);
     reply_text(x, 200, text);
 }
 
@@ -183,7 +176,7 @@ static void on_delay(uv_timer_t *t)
         if (strcmp(srv_exchange_path(j->held), "/held") == 0 && n == 4 &&
             memcmp(body, "held", 4) == 0 && strcmp(srv_exchange_request_id(j->held), "h1") == 0 &&
             strcmp(srv_exchange_header(j->held, "x-held"), "yes") == 0 &&
-            arg_number(j->held, "delay_ms") > 0)
+            fixture_arg(j->held, "delay_ms") > 0)
             j->f->held_good++;
         srv_exchange_release(j->held);
     }
@@ -207,6 +200,13 @@ static void hold(struct fixture *f, struct srv_exchange *x)
 {
     job_new(f, x)->held = x;
     srv_exchange_hold(x);
+}
+
+static void job_gone(struct job *j, struct srv_exchange *x)
+{
+    j->x = NULL;
+    if (j->held)
+        start_timer(j, fixture_arg(x, "delay_ms"));
 }
 
 static void queue(struct fixture *f, struct srv_exchange *x)
@@ -295,7 +295,7 @@ static void on_done(uv_async_t *a) /* loop thread */
 
 static int64_t body_limit(void *ctx, const char *method, const char *path, const char **allow)
 {
-    static const char *const get[] = {"/hello", "/bytes", "/args", "/stats"};
+    static const char *const get[] = {"/hello", "/bytes", "/args", "/stats", "/stream"};
     static const char *const post[] = {"/echo", "/held", "/sink", "/parts", "/never"};
     struct fixture *f = ctx;
 
@@ -318,7 +318,7 @@ static void on_request(void *ctx, struct srv_exchange *x)
 {
     const char *path = srv_exchange_path(x);
     struct fixture *f = ctx;
-    long ms = arg_number(x, "delay_ms");
+    long ms = fixture_arg(x, "delay_ms");
 
     f->requests++;
     if (strcmp(path, "/hello") == 0)
@@ -329,6 +329,8 @@ static void on_request(void *ctx, struct srv_exchange *x)
         on_args(x);
     else if (strcmp(path, "/stats") == 0)
         on_stats(f, x);
+    else if (strcmp(path, "/stream") == 0)
+        fixture_stream_start(&f->streams, x);
     else if (strcmp(path, "/sink") == 0)
         on_sink(x);
     else if (strcmp(path, "/parts") == 0)
@@ -352,11 +354,10 @@ static void on_gone(void *ctx, struct srv_exchange *x, bool replied)
         f->gone_replied++;
     else
         f->gone_unreplied++;
-    if (!j)
-        return;
-    j->x = NULL;
-    if (j->held)
-        start_timer(j, arg_number(x, "delay_ms"));
+    if (strcmp(srv_exchange_path(x), "/stream") == 0)
+        fixture_stream_gone(x);
+    else if (j)
+        job_gone(j, x);
 }
 
 static char *error_body(void *ctx, int status, const char *path, const char *message,
@@ -377,6 +378,8 @@ static void on_replied(void *ctx, const struct srv_exchange *x, int status, size
     struct fixture *f = ctx;
 
     f->replied++;
+    if (strcmp(srv_exchange_path(x), "/stream") == 0)
+        f->streams.bytes += bytes;
     srv_log(SRV_DEBUG, srv_exchange_request_id(x), "%s %s %d %zu %.3f ms", srv_exchange_method(x),
             srv_exchange_path(x), status, bytes, (double)duration_ns / 1e6);
 }
@@ -470,6 +473,7 @@ int main(void)
     signal(SIGPIPE, SIG_IGN);
     f.max_body = (size_t)env_number("HTTPD_MAX_BODY", 16 << 20);
     f.drain_ms = (int)env_number("HTTPD_DRAIN_MS", 0);
+    f.streams.loop = &f.loop;
     listen_all(&c);
     uv_loop_init(&f.loop);
     uv_check_init(&f.loop, &f.check);

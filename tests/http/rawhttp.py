@@ -79,8 +79,8 @@ class Client:
         data, self.buffer = self.buffer[:n], self.buffer[n:]
         return data
 
-    def reply(self, head=False):
-        """The next reply; 100 Continue is a reply of its own."""
+    def head(self):
+        """Status and headers of the next reply."""
         version, status = self._line().split(" ", 2)[:2]
         assert version == "HTTP/1.1"
         headers = {}
@@ -88,8 +88,22 @@ class Client:
             name, value = line.split(":", 1)
             assert name.lower() not in headers, f"{name} twice"
             headers[name.lower()] = value.strip()
-        n = 0 if head or status in ("100", "204") else int(headers["content-length"])
-        return Reply(int(status), headers, self._take(n))
+        return int(status), headers
+
+    def chunk(self):
+        """The next chunk of a reply in chunks; b"" is the last."""
+        data = self._take(int(self._line(), 16))
+        assert self._line() == ""
+        return data
+
+    def reply(self, head=False):
+        """The next reply; 100 Continue is a reply of its own."""
+        status, headers = self.head()
+        if not head and headers.get("transfer-encoding") == "chunked":
+            assert "content-length" not in headers
+            return Reply(status, headers, b"".join(iter(self.chunk, b"")))
+        n = 0 if head or status in (100, 204) else int(headers["content-length"])
+        return Reply(status, headers, self._take(n))
 
     def at_end(self):
         """Waits for the end of the connection; True when nothing more came before it."""
