@@ -39,7 +39,7 @@ SRV_SRC   := $(filter-out $(CTL_SRC) $(MAIN_SRC),$(wildcard server/*.c))
 TEST_SRC  := $(wildcard tests/unit/*/test_*.c tests/unit/*/*/test_*.c)
 
 obj = $(patsubst %.c,$(B)/obj/%.o,$(1))
-LIB_OBJ   := $(call obj,$(LIB_SRC))
+LIB_OBJ   := $(call obj,$(LIB_SRC)) $(B)/obj/lib/layout/schema_json.o
 PROTO_OBJ := $(call obj,$(PROTO_SRC)) $(B)/obj/proto/openapi_json.o
 SRV_OBJ   := $(call obj,$(SRV_SRC))
 CTL_OBJ   := $(call obj,$(CTL_SRC))
@@ -87,6 +87,13 @@ $(B)/openapi.c: proto/openapi.yaml proto/openapi2c.py
 	@mkdir -p $(@D)
 	$(Q)$(PYTHON) proto/openapi2c.py proto/openapi.yaml > $@.tmp && mv $@.tmp $@
 $(B)/obj/proto/openapi_json.o: $(B)/openapi.c
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CFLAGS) -c $< -o $@
+
+$(B)/schema.c: lib/layout/perceiver.schema.json lib/layout/schema2c.py
+	@mkdir -p $(@D)
+	$(Q)$(PYTHON) lib/layout/schema2c.py lib/layout/perceiver.schema.json > $@.tmp && mv $@.tmp $@
+$(B)/obj/lib/layout/schema_json.o: $(B)/schema.c $(B)/flags
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_CFLAGS) -c $< -o $@
 

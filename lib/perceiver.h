@@ -132,6 +132,9 @@ void pcv_model_close(struct pcv_model *m); /* NULL is fine; inputs of m must be 
 
 const struct pcv_model_info *pcv_model_info(const struct pcv_model *m); /* borrow */
 
+/* The JSON Schema that perceiver.json is held to, as text. static */
+const char *pcv_model_schema(void);
+
 /* Index of the task, or PCV_EUNKNOWN with the known names in the message. */
 PCV_CHECK int pcv_task_find(const struct pcv_model *m, const char *name, struct pcv_err *e);
 
@@ -328,14 +331,16 @@ struct pcv_cost {
     double encode, process, decode;
 };
 
-/* done: what pcv_forward will do for this item. dense: what the plain algorithm does for it, with
- * the padding and the unasked rows that it computes. Either may be NULL. */
+/* done: what pcv_forward will do for this item, with what its kept latents already hold. dense:
+ * what the plain algorithm does for it, with the padding and the unasked rows that it computes.
+ * Either may be NULL. */
 void pcv_cost_item(const struct pcv_model *m, const struct pcv_item *item, struct pcv_cost *done,
                    struct pcv_cost *dense);
 
-/* The same for a full-size input of this model and all rows of every task; as many output queries
- * of the caller as there are tokens. */
-void pcv_cost_nominal(const struct pcv_model *m, struct pcv_cost *done, struct pcv_cost *dense);
+/* The same for a full-size input `which` of this model (0 where all are together) and all rows of
+ * every task that answers it; as many output queries of the caller as there are tokens. */
+void pcv_cost_nominal(const struct pcv_model *m, int which, struct pcv_cost *done,
+                      struct pcv_cost *dense);
 
 /* ---- results ------------------------------------------------------------------------------------
  */

@@ -15,7 +15,7 @@ static void print_cost(const struct pcv_model *m)
 {
     struct pcv_cost done, dense;
 
-    pcv_cost_nominal(m, &done, &dense);
+    pcv_cost_nominal(m, 0, &done, &dense);
     printf("\nmultiply-adds of a full-size input, all output queries, in GMAC\n");
     printf("  %-16s %10s %10s %10s %10s\n", "", "encode", "process", "decode", "total");
     printf("  %-16s %10.4f %10.4f %10.4f %10.4f\n", "plain algorithm", dense.encode / 1e9,

@@ -135,7 +135,7 @@ int srv_model_ready(struct srv_model *m, struct pcv_model *engine, struct pcv_er
     m->info = info;
     if (describe_lists(&m->desc, info, e))
         return e ? e->code : PCV_ENOMEM;
-    pcv_cost_nominal(engine, &done, &dense);
+    pcv_cost_nominal(engine, 0, &done, &dense);
     m->desc.architecture = info->architecture;
     m->desc.upstream = info->upstream;
     m->desc.parameters = (int64_t)info->parameters;

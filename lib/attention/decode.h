@@ -31,12 +31,13 @@ struct pcv_decoder {
     const struct pcv_layer *layer; /* learned, tokens */
     struct pcv_norm norm;          /* pool */
     int latents, d_latents;
-    int rows;               /* output queries it knows, or the most a caller may give */
-    const float *query;     /* learned: [rows, q_dim] */
-    const float *q;         /* learned: [rows, qk] LN_q and projection applied */
-    bool written;           /* tokens: queries are always written out, see decode_tokens.c */
-    int table_rows;         /* tokens: rows of all tables of the query array, at most */
-    struct pcv_affine head; /* [width, q_dim]; w NULL: none; b may be NULL */
+    int rows;           /* output queries it knows, or the most a caller may give */
+    const float *query; /* learned: [rows, q_dim] */
+    const float *q;     /* learned: [rows, qk] LN_q and projection applied */
+    bool written;       /* tokens: queries are always written out, see decode_tokens.c */
+    int table_rows;     /* tokens: rows of all tables of the query array, at most */
+    struct pcv_affine
+        head; /* [width, q_dim], pool: [width, d_latents]; w NULL: none; b may be NULL */
     int width;
 };
 
@@ -45,8 +46,10 @@ enum {
     PCV_DECODE_FEW = 16,   /* jobs of up to so many rows share tiles, through row-stable kernels */
 };
 
-/* One item's questions to one decoder. */
+/* One item's questions to one task. Tasks that share a decoder share what is prepared of an item,
+ * and tiles. */
 struct pcv_decode_job {
+    const struct pcv_decoder *d;
     const float *latents; /* [latents, d_latents] */
     float *item_scratch;  /* [pcv_decode_item_need]: what pcv_decode_prepare makes of them */
     bool absorbed;        /* learned: keys and values are not projected */
@@ -55,7 +58,9 @@ struct pcv_decode_job {
     const int32_t *rows;              /* NULL: 0, 1, ... */
     int nrows;
     float *logits; /* [nrows, width] */
-    int item;      /* the caller's: whose job it is */
+    int item;      /* the caller's: whose job it is, */
+    bool prepares; /* whether it makes item_scratch for all of the item's that share it, */
+    bool projects; /* keys and values too */
 };
 
 bool pcv_decode_absorbs(const struct pcv_decoder *d, int nrows);
@@ -79,8 +84,10 @@ void pcv_decode_prepare(const struct pcv_decoder *d, const struct pcv_kernels *k
 void pcv_decode_tile(const struct pcv_decoder *d, const struct pcv_kernels *k,
                      const struct pcv_decode_job *job, int row0, int rows, float *scratch);
 
-/* All rows of jobs that have few, together at most PCV_DECODE_TILE. */
-void pcv_decode_pack(const struct pcv_decoder *d, const struct pcv_kernels *k,
-                     const struct pcv_decode_job *const *jobs, int njobs, float *scratch);
+/* All rows of jobs that have few, together at most PCV_DECODE_TILE. Their decoders differ in
+ * queries and head alone; those of one task should stand together, for heads are products of their
+ * own. */
+void pcv_decode_pack(const struct pcv_kernels *k, const struct pcv_decode_job *const *jobs,
+                     int njobs, float *scratch);
 
 #endif

@@ -165,24 +165,51 @@ void pcv_decode_learned_tile(const struct pcv_decoder *d, const struct pcv_kerne
     pcv_decode_head(d, k, rows, sc.out, job->logits + (size_t)row0 * d->width, 0);
 }
 
-void pcv_decode_pack(const struct pcv_decoder *d, const struct pcv_kernels *k,
-                     const struct pcv_decode_job *const *jobs, int njobs, float *scratch)
+/* Heads of jobs that stand together and belong to one task: one product. */
+static int pack_heads(const struct pcv_kernels *k, const struct pcv_decode_job *const *jobs,
+                      int njobs, const float *out, float *logits)
 {
+    const struct pcv_decoder *d = jobs[0]->d;
+    int n = 0, rows = 0;
+
+    while (n < njobs && jobs[n]->d == d)
+        rows += jobs[n++]->nrows;
+    pcv_decode_head(d, k, rows, out, logits, 1);
+    for (int i = 0; i < n; i++) {
+        const size_t count = (size_t)jobs[i]->nrows * (size_t)d->width;
+
+        memcpy(jobs[i]->logits, logits, count * sizeof(float));
+        logits += count;
+    }
+    return n;
+}
+
+void pcv_decode_pack(const struct pcv_kernels *k, const struct pcv_decode_job *const *jobs,
+                     int njobs, float *scratch)
+{
+    const struct pcv_decoder *widest = jobs[0]->d;
+    const struct pcv_layer *layer = widest->layer;
     struct pcv_bump bump = {.base = scratch};
-    const struct scratch sc = carve(&bump, d);
-    const struct pcv_layer_dims *l = &d->layer->d;
+    struct scratch sc;
     int rows = 0;
 
+    for (int i = 1; i < njobs; i++)
+        if (jobs[i]->d->width > widest->width)
+            widest = jobs[i]->d;
+    sc = carve(&bump, widest);
     for (int i = 0; i < njobs; i++) {
-        float *q = sc.q + (size_t)rows * l->qk;
+        float *q = sc.q + (size_t)rows * layer->d.qk;
 
-        gather(d, jobs[i], 0, jobs[i]->nrows, q, sc.query + (size_t)rows * l->q_dim);
-        attend(d, k, jobs[i], jobs[i]->nrows, q, sc.ctx + (size_t)rows * l->v, &sc);
+        gather(jobs[i]->d, jobs[i], 0, jobs[i]->nrows, q, sc.query + (size_t)rows * layer->d.q_dim);
+        attend(jobs[i]->d, k, jobs[i], jobs[i]->nrows, q, sc.ctx + (size_t)rows * layer->d.v, &sc);
         rows += jobs[i]->nrows;
     }
-    pcv_layer_tail(d->layer, k, rows, sc.ctx, sc.query, sc.out, 1, sc.tail);
-    pcv_decode_head(d, k, rows, sc.out, sc.logits, 1);
-    for (int i = 0, at = 0; i < njobs; at += jobs[i]->nrows, i++)
-        memcpy(jobs[i]->logits, sc.logits + (size_t)at * d->width,
-               (size_t)jobs[i]->nrows * d->width * sizeof(float));
+    pcv_layer_tail(layer, k, rows, sc.ctx, sc.query, sc.out, 1, sc.tail);
+    for (int i = 0, at = 0; i < njobs;) {
+        const int n =
+            pack_heads(k, jobs + i, njobs - i, sc.out + (size_t)at * layer->d.q_dim, sc.logits);
+
+        for (const int end = i + n; i < end; i++)
+            at += jobs[i]->nrows;
+    }
 }

@@ -4,8 +4,8 @@
 
 #include <string.h>
 
-/* logits = head(LN(mean of the latents)): the original Perceiver (arXiv 2103.03206, 3.1). There is
- * one row, whoever asks for it more than once. */
+/* logits = head(LN(mean of the latents)): the original Perceiver (arXiv 2103.03206, 3.1); an
+ * embedding without norm and head. There is one row, whoever asks for it more than once. */
 void pcv_decode_pool_tile(const struct pcv_decoder *d, const struct pcv_kernels *k,
                           const struct pcv_decode_job *job, int row0, int rows, float *scratch)
 {
@@ -18,7 +18,10 @@ void pcv_decode_pool_tile(const struct pcv_decoder *d, const struct pcv_kernels 
     k->scale(scratch, 1.0f / (float)d->latents, n);
     if (d->norm.gamma)
         k->norm(scratch, n, scratch, n, d->norm.gamma, d->norm.beta, 1, n, 1e-5f);
-    pcv_linear(k, 1, d->width, n, scratch, n, d->head.w, d->head.b, out, d->width, 0, 1);
+    if (d->head.w)
+        pcv_linear(k, 1, d->width, n, scratch, n, d->head.w, d->head.b, out, d->width, 0, 1);
+    else
+        memcpy(out, scratch, (size_t)n * sizeof(float));
     for (int i = 1; i < rows; i++)
         memcpy(out + (size_t)i * d->width, out, (size_t)d->width * sizeof(float));
 }

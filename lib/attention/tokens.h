@@ -17,7 +17,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { PCV_MAX_GROUPS = 6, PCV_MAX_SEGMENTS = 4, PCV_MAX_RANGES = 3 };
+enum { PCV_MAX_GROUPS = 7, PCV_MAX_SEGMENTS = 8, PCV_MAX_RANGES = 3 };
 
 enum pcv_group_kind { PCV_GROUP_TABLE, PCV_GROUP_DENSE, PCV_GROUP_CONST };
 

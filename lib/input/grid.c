@@ -144,9 +144,11 @@ static int check_size(const struct pcv_grid_adapter *g, const int *size, int64_t
 {
     *tokens = 1;
     for (int i = 0; i < g->axes; i++) {
-        if (g->fixed && size[i] != g->size[i])
-            return pcv_fail(e, PCV_ESHAPE, "%d positions along axis %d, the model has %d", size[i],
-                            i, g->size[i]);
+        const bool shorter = g->shorter && i == 0 && size[i] < g->size[i];
+
+        if (g->fixed && size[i] != g->size[i] && !shorter)
+            return pcv_fail(e, PCV_ESHAPE, "%d positions along axis %d, the model has %s%d",
+                            size[i], i, g->shorter && i == 0 ? "up to " : "", g->size[i]);
         if (size[i] < 1 || (g->axes > 1 && size[i] > PCV_MAX_AXIS) ||
             (*tokens *= size[i]) > PCV_MAX_PIXELS)
             return pcv_fail(e, PCV_ELIMIT,
@@ -173,6 +175,8 @@ int pcv_grid_append(struct pcv_input *in, const struct pcv_adapter *a, float *pl
     if (kept)
         pack_planes(planes, g->raw, tokens, kept, n);
     s = pcv_input_segment(&in->tokens, a->channels, n);
+    in->nsides = kept || in->tokens.nsegments > 1 ? 0 : g->axes;
+    memcpy(in->sides, size, (size_t)in->nsides * sizeof(*size));
     add_range(s,
               (struct pcv_group){.kind = PCV_GROUP_DENSE,
                                  .planes = planes,
@@ -364,6 +368,7 @@ int pcv_label_append(struct pcv_input *in, const struct pcv_adapter *a, struct p
     struct pcv_segment *s = pcv_input_segment(&in->tokens, a->channels, 1);
 
     (void)e;
+    in->nsides = 0;
     add_range(s, (struct pcv_group){.kind = PCV_GROUP_CONST, .value = a->token, .constant = -1}, 0,
               a->channels);
     return 0;

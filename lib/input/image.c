@@ -110,13 +110,12 @@ void pcv_image_prep_default(struct pcv_image_prep *p)
     };
 }
 
-static int crop(struct pcv_image *ret, const struct pcv_image *in, const struct pcv_image_prep *p,
-                struct pcv_err *e)
+/* Sides of what the upstream's crop leaves. */
+static int crop_sides(const struct pcv_image *in, const struct pcv_image_prep *p, int *height,
+                      int *width, struct pcv_err *e)
 {
     int side = in->width < in->height ? in->width : in->height;
     double h, w; /* quotient first, as upstream: another order rounds differently */
-    int height, width, r;
-    size_t top, left;
 
     if (p->crop_height < 1 || p->crop_width < 1 || p->height < 1 || p->width < 1) {
         pcv_fail(e, PCV_ERANGE, "size or crop_size below 1");
@@ -129,8 +128,38 @@ static int crop(struct pcv_image *ret, const struct pcv_image *in, const struct 
                  in->height);
         return PCV_ERANGE;
     }
-    height = (int)h;
-    width = (int)w;
+    *height = (int)h;
+    *width = (int)w;
+    return 0;
+}
+
+/* Sides of the largest part that is shaped as the model's pictures are. */
+static int shape_sides(const struct pcv_image *in, const struct pcv_image_prep *p, int *height,
+                       int *width, struct pcv_err *e)
+{
+    const int64_t h = p->height, w = p->width;
+
+    *height = in->height;
+    *width = in->width;
+    if (in->width * h > in->height * w)
+        *width = (int)(in->height * w / h);
+    else
+        *height = (int)(in->width * h / w);
+    if (*height >= 1 && *width >= 1)
+        return 0;
+    return pcv_fail(e, PCV_ERANGE, "%d x %d pixels have no part shaped as %d x %d", in->width,
+                    in->height, p->width, p->height);
+}
+
+static int crop(struct pcv_image *ret, const struct pcv_image *in, const struct pcv_image_prep *p,
+                struct pcv_err *e)
+{
+    int height, width;
+    int r = (p->crop_to_shape ? shape_sides : crop_sides)(in, p, &height, &width, e);
+    size_t top, left;
+
+    if (r < 0)
+        return r;
     if ((r = pcv_image_alloc(ret, (uint64_t)width, (uint64_t)height, "crop", e)) < 0)
         return r;
     top = (size_t)((in->height - height) / 2);

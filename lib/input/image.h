@@ -31,6 +31,8 @@ struct pcv_image {
 struct pcv_image_prep {
     bool do_center_crop, do_resize, do_rescale, do_normalize;
     bool single_channel;         /* made grey first: three equal channels, the model takes one */
+    bool crop_to_shape;          /* instead of crop_size: the largest central part that has the
+                                    shape of height x width, sides rounded down */
     int crop_height, crop_width; /* "crop_size": crop side = int(size / crop_size * shorter side) */
     int height, width;           /* "size": after resize */
     int resample;                /* PIL: 0 nearest, 2 bilinear, 3 bicubic */

@@ -12,8 +12,11 @@ void *pcv_input_take(struct pcv_input *in, size_t count, size_t size)
     if (in->nowned == PCV_INPUT_ARRAYS)
         return NULL;
     p = pcv_alloc(count, size);
-    if (p)
+    if (p) {
+        in->owned_bytes += count * size;
+        in->size[in->nowned] = count * size;
         in->owned[in->nowned++] = p;
+    }
     return p;
 }
 
@@ -22,7 +25,9 @@ void pcv_input_drop(struct pcv_input *in, void *p)
     for (int i = 0; i < in->nowned; i++)
         if (in->owned[i] == p) {
             pcv_free(p);
+            in->owned_bytes -= in->size[i];
             in->owned[i] = in->owned[--in->nowned];
+            in->size[i] = in->size[in->nowned];
             return;
         }
 }
@@ -36,7 +41,7 @@ struct pcv_segment *pcv_input_segment(struct pcv_tokens *t, int channels, int64_
     return s;
 }
 
-int pcv_input_finish(struct pcv_input *in, struct pcv_tokens *t, struct pcv_err *e)
+int pcv_input_finish(struct pcv_input *in, struct pcv_tokens *t, float eps, struct pcv_err *e)
 {
     for (int i = 0; i < t->nsegments; i++) {
         struct pcv_segment *s = &t->segment[i];
@@ -48,7 +53,7 @@ int pcv_input_finish(struct pcv_input *in, struct pcv_tokens *t, struct pcv_err 
             pcv_free(work);
             return pcv_fail(e, PCV_ENOMEM, "no memory for %lld tokens", (long long)s->tokens);
         }
-        pcv_segment_stats(s, t->channels, 1e-5f, mean, r, work);
+        pcv_segment_stats(s, t->channels, eps, mean, r, work);
         s->mean = mean;
         s->r = r;
         pcv_free(work);
@@ -63,6 +68,25 @@ void pcv_input_free(struct pcv_input *in)
     for (int i = 0; i < in->nowned; i++)
         pcv_free(in->owned[i]);
     free(in);
+}
+
+int pcv_input_which(const struct pcv_input *in)
+{
+    return in->which;
+}
+
+size_t pcv_input_bytes(const struct pcv_input *in)
+{
+    return sizeof(*in) + in->owned_bytes;
+}
+
+int pcv_input_sides(const struct pcv_input *in, int *sides)
+{
+    for (int i = 0; i < in->nsides; i++)
+        sides[i] = in->sides[i];
+    if (in->nsides == 0)
+        sides[0] = (int)pcv_tokens_count(&in->tokens);
+    return in->nsides ? in->nsides : 1;
 }
 
 int64_t pcv_input_tokens(const struct pcv_input *in)

@@ -15,7 +15,8 @@ struct pcv_input {
     struct pcv_tokens queries; /* given by the caller, or all tokens where the mask left some out of
                                   `tokens` and the decoder asks for every one; nsegments 0: none */
     void *owned[PCV_INPUT_ARRAYS];
-    size_t owned_bytes; /* of them */
+    size_t size[PCV_INPUT_ARRAYS]; /* of each, in bytes */
+    size_t owned_bytes;            /* of all */
     int nowned;
     int which; /* index of the model's input it is; 0 where all are together */
     int nsides, sides[PCV_MAX_AXES]; /* grid of the tokens, slowest first; 0: not on one */
@@ -35,7 +36,8 @@ void pcv_input_drop(struct pcv_input *in, void *p);
 struct pcv_segment *pcv_input_segment(struct pcv_tokens *t, int channels, int64_t tokens);
 
 /* LayerNorm statistics of the segments of t; the last step of every input. */
-PCV_CHECK int pcv_input_finish(struct pcv_input *in, struct pcv_tokens *t, struct pcv_err *e);
+PCV_CHECK int pcv_input_finish(struct pcv_input *in, struct pcv_tokens *t, float eps,
+                               struct pcv_err *e);
 
 /* UTF-8 text to [CLS] bytes [SEP]. */
 PCV_CHECK int pcv_text_from_utf8(struct pcv_input *in, const struct pcv_adapter *a,
@@ -62,6 +64,11 @@ bool pcv_grid_channels_last(const struct pcv_adapter *a);
 /* The same from a picture: planes [channels, axes..], whatever the tensor's layout is. */
 PCV_CHECK int pcv_grid_from_planes(struct pcv_input *in, const struct pcv_adapter *a,
                                    const float *planes, const int *size, struct pcv_err *e);
+
+/* A sound that may be shorter than the model's: samples [n] at its rate, 1 <= n <= grid.samples, as
+ * patches or frames of its spectrum. */
+PCV_CHECK int pcv_sound_append(struct pcv_input *in, const struct pcv_adapter *a,
+                               const float *samples, int64_t n, struct pcv_err *e);
 
 /* The label of a multimodal model: always its mask token. */
 PCV_CHECK int pcv_label_append(struct pcv_input *in, const struct pcv_adapter *a,

@@ -22,13 +22,24 @@ PCV_CHECK int pcv_media_jpeg(struct pcv_image *ret, const void *data, size_t len
                              struct pcv_err *e);
 PCV_CHECK int pcv_media_png(struct pcv_image *ret, const void *data, size_t len, struct pcv_err *e);
 
-/* A WAV, FLAC or OGG file as `want` mono samples (the mean of its channels) at `rate`: *ret [want],
- * own: free(). The sound must be that long to within `slack` samples (PCV_ESHAPE, naming both
- * lengths): what is missing is silence, what is too much is left out. Checked on what the header
- * says, before anything is decoded. PCV_EUNSUPPORTED for other files, or another `type` (may be
- * NULL); PCV_EFORMAT when broken, cut off or without samples; PCV_ELIMIT for absurd rates and
- * numbers of channels. */
-PCV_CHECK int pcv_media_audio(float **ret, const void *data, size_t len, const char *type, int rate,
-                              int64_t want, int64_t slack, struct pcv_err *e);
+/* How long a sound may be, in samples at `rate`. */
+struct pcv_sound_length {
+    int rate;
+    int64_t samples;
+    int64_t slack; /* it must be `samples` long to within so many, and becomes exactly that: what is
+                      missing is silence, what is too much is left out */
+    bool shorter;  /* instead: anything from 1 to `samples`, as long as it is */
+};
+
+/* A WAV, FLAC or OGG file as mono samples (the mean of its channels): *ret [*n], own: free().
+ * PCV_ESHAPE for another length, naming both, checked on what the header says, before anything is
+ * decoded. PCV_EUNSUPPORTED for other files, or another `type` (may be NULL); PCV_EFORMAT when
+ * broken, cut off or without samples; PCV_ELIMIT for absurd rates and numbers of channels. */
+PCV_CHECK int pcv_media_audio(float **ret, int64_t *n, const void *data, size_t len,
+                              const char *type, const struct pcv_sound_length *l,
+                              struct pcv_err *e);
+
+/* Whether the first bytes are those of a format of sounds. */
+bool pcv_media_is_audio(const void *data, size_t len);
 
 #endif

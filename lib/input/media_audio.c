@@ -2,6 +2,7 @@
  */
 #include "lib/input/media.h"
 
+#include <math.h>
 #include <samplerate.h>
 #include <sndfile.h>
 #include <stdlib.h>
@@ -47,7 +48,9 @@ static sf_count_t tell(void *user)
     return ((struct bytes *)user)->at;
 }
 
-static int check(const SF_INFO *info, int rate, int64_t want, int64_t slack, struct pcv_err *e)
+/* *n: samples that it has at the model's rate. */
+static int check(const SF_INFO *info, const struct pcv_sound_length *l, int64_t *n,
+                 struct pcv_err *e)
 {
     double samples;
 
@@ -59,11 +62,16 @@ static int check(const SF_INFO *info, int rate, int64_t want, int64_t slack, str
     if (info->samplerate < MIN_RATE || info->samplerate > MAX_RATE)
         return pcv_fail(e, PCV_ELIMIT, "%d samples a second; %d to %d are taken", info->samplerate,
                         MIN_RATE, MAX_RATE);
-    samples = (double)info->frames * rate / info->samplerate;
-    if (samples < (double)(want - slack) || samples > (double)(want + slack))
-        return pcv_fail(
-            e, PCV_ESHAPE, "%.3f s of sound; the model takes %.3f s (%lld samples at %d Hz)",
-            (double)info->frames / info->samplerate, (double)want / rate, (long long)want, rate);
+    samples = (double)info->frames * l->rate / info->samplerate;
+    if (l->shorter)
+        samples = fmax(1, round(samples));
+    if (samples > (double)(l->samples + l->slack) ||
+        (!l->shorter && samples < (double)(l->samples - l->slack)))
+        return pcv_fail(e, PCV_ESHAPE,
+                        "%.3f s of sound; the model takes %s%.3f s (%lld samples at %d Hz)",
+                        (double)info->frames / info->samplerate, l->shorter ? "up to " : "",
+                        (double)l->samples / l->rate, (long long)l->samples, l->rate);
+    *n = l->shorter ? (int64_t)samples : l->samples;
     return 0;
 }
 
@@ -110,25 +118,28 @@ static int resample(const float *in, int64_t n, int from, float *out, int64_t wa
     return s ? pcv_fail(e, PCV_EIO, "resampling: %s", src_strerror(s)) : 0;
 }
 
-static int decode(SNDFILE *file, const SF_INFO *info, int rate, int64_t want, int64_t slack,
-                  float **ret, struct pcv_err *e)
+static int decode(SNDFILE *file, const SF_INFO *info, const struct pcv_sound_length *l, float **ret,
+                  int64_t *n, struct pcv_err *e)
 {
     float *mono = NULL, *out;
-    int r = check(info, rate, want, slack, e);
+    int64_t want = 0;
+    int r = check(info, l, &want, e);
 
     if (r == 0)
         r = read_mono(file, info, &mono, e);
     if (r < 0)
         return r;
     out = calloc((size_t)want, sizeof(*out));
-    r = out ? resample(mono, info->frames, info->samplerate, out, want, rate, e)
+    r = out ? resample(mono, info->frames, info->samplerate, out, want, l->rate, e)
             : pcv_fail(e, PCV_ENOMEM, "no memory for %lld samples", (long long)want);
     free(mono);
-    if (r < 0)
+    if (r < 0) {
         free(out);
-    else
-        *ret = out;
-    return r;
+        return r;
+    }
+    *ret = out;
+    *n = want;
+    return 0;
 }
 
 static bool begins(const void *data, size_t len, const char *with)
@@ -136,8 +147,13 @@ static bool begins(const void *data, size_t len, const char *with)
     return len >= 12 && memcmp(data, with, 4) == 0;
 }
 
-int pcv_media_audio(float **ret, const void *data, size_t len, const char *type, int rate,
-                    int64_t want, int64_t slack, struct pcv_err *e)
+bool pcv_media_is_audio(const void *data, size_t len)
+{
+    return begins(data, len, "RIFF") || begins(data, len, "fLaC") || begins(data, len, "OggS");
+}
+
+int pcv_media_audio(float **ret, int64_t *n, const void *data, size_t len, const char *type,
+                    const struct pcv_sound_length *l, struct pcv_err *e)
 {
     SF_VIRTUAL_IO io = {length, seek, read_bytes, NULL, tell};
     struct bytes b = {data, (sf_count_t)len, 0};
@@ -147,12 +163,12 @@ int pcv_media_audio(float **ret, const void *data, size_t len, const char *type,
 
     if (type && strncmp(type, "audio/", 6) && strcmp(type, "application/ogg"))
         return pcv_fail(e, PCV_EUNSUPPORTED, "media type %.60s where a sound is wanted", type);
-    if (!begins(data, len, "RIFF") && !begins(data, len, "fLaC") && !begins(data, len, "OggS"))
+    if (!pcv_media_is_audio(data, len))
         return pcv_fail(e, PCV_EUNSUPPORTED, "neither WAV, FLAC nor OGG");
     file = sf_open_virtual(&io, SFM_READ, &info, &b);
     if (!file)
         return pcv_fail(e, PCV_EFORMAT, "%.120s", sf_strerror(NULL));
-    r = decode(file, &info, rate, want, slack, ret, e);
+    r = decode(file, &info, l, ret, n, e);
     sf_close(file);
     return r;
 }

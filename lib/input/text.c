@@ -168,6 +168,7 @@ int pcv_text_from_ids(struct pcv_input *in, const struct pcv_adapter *a, const i
     if (kept < 0)
         return kept;
     in->positions = n;
+    in->nsides = 0;
     append(&in->tokens, a, kept_ids, kept_positions, kept);
     if (a->text.queried && kept < n)
         append(&in->queries, a, in->ids, NULL, n);

@@ -43,7 +43,7 @@ enum pcv_query_source {
 };
 
 struct pcv_task {
-    const char *name; /* static: "classify" */
+    const char *name; /* static, or the blueprint's: "classify" */
     enum pcv_task_kind kind;
     struct pcv_tensor_spec output; /* as a tensor: "logits", "logits.image" */
     enum pcv_decoder_kind decoder;
@@ -81,8 +81,11 @@ struct pcv_blueprint {
                           adapter's encoder; else all of them, one token array */
     int padded_tokens; /* tokens the upstream pads an input to (dense cost): 0 = none */
     int padded_rows;   /* output queries it computes when fewer are asked (dense cost): 0 = none */
-    float *owned[64];  /* computed while binding, freed with the blueprint */
+    float *owned[256]; /* computed while binding, freed with the blueprint */
     int nowned;
+    char *strings[64]; /* names that come from the configuration, likewise */
+    int nstrings;
+    struct pcv_spectrum *spectra[PCV_MAX_INPUTS]; /* by input, likewise */
 };
 
 #endif

@@ -1,10 +1,12 @@
 #include "lib/layout/layout.h"
 
 #include "lib/base/mem.h"
+#include "lib/input/spectrum.h"
 #include "lib/layout/deepmind.h"
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -20,12 +22,26 @@ static int open_config(struct pcv_config **ret, const char *dir, const struct pc
     return pcv_config_open(ret, dir, "config.json", e);
 }
 
+/* Where perceiver.json is, config.json is not looked at. */
+static bool is_native(const char *dir)
+{
+    char path[4096];
+
+    snprintf(path, sizeof(path), "%s/perceiver.json", dir);
+    return access(path, F_OK) == 0 || errno != ENOENT;
+}
+
 int pcv_layout_read(struct pcv_blueprint *bp, const char *dir, struct pcv_weights *w,
                     struct pcv_err *e)
 {
     struct pcv_config *c;
-    int r = open_config(&c, dir, w, e);
+    int r;
 
+    if (is_native(dir)) {
+        r = pcv_layout_native(bp, dir, w, e);
+        return r < 0 ? r : pcv_weights_done(w, e);
+    }
+    r = open_config(&c, dir, w, e);
     if (r < 0)
         return r;
     if (pcv_layout_is_hf(c) || pcv_weights_kind(w) == PCV_WEIGHTS_HAIKU) {
@@ -62,11 +78,28 @@ float *pcv_blueprint_own(struct pcv_blueprint *bp, size_t count, struct pcv_err 
     return p;
 }
 
+const char *pcv_blueprint_string(struct pcv_blueprint *bp, const char *text, struct pcv_err *e)
+{
+    char *p = NULL;
+
+    if (bp->nstrings < (int)(sizeof(bp->strings) / sizeof(bp->strings[0])))
+        p = strdup(text);
+    if (p)
+        bp->strings[bp->nstrings++] = p;
+    else
+        pcv_fail(e, PCV_ENOMEM, "no memory for a name");
+    return p;
+}
+
 void pcv_blueprint_clear(struct pcv_blueprint *bp)
 {
     for (int i = 0; i < bp->ntasks; i++)
         pcv_labels_free(bp->task[i].labels, bp->task[i].width);
     for (int i = 0; i < bp->nowned; i++)
         pcv_free(bp->owned[i]);
+    for (int i = 0; i < bp->nstrings; i++)
+        free(bp->strings[i]);
+    for (int i = 0; i < PCV_MAX_INPUTS; i++)
+        pcv_spectrum_free(bp->spectra[i]);
     *bp = (struct pcv_blueprint){0};
 }

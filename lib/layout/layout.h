@@ -9,14 +9,21 @@
 #include "lib/load/config.h"
 #include "lib/load/weights.h"
 
-/* Reads DIR's config.json (and preprocessor_config.json if there is one), chooses the layout and
- * binds every tensor. */
+/* Reads DIR's perceiver.json, or else its config.json (and preprocessor_config.json if there is
+ * one), chooses the layout and binds every tensor. */
 PCV_CHECK int pcv_layout_read(struct pcv_blueprint *bp, const char *dir, struct pcv_weights *w,
                               struct pcv_err *e);
 void pcv_blueprint_clear(struct pcv_blueprint *bp);
 
 /* Memory that the blueprint frees. NULL after pcv_fail. */
 float *pcv_blueprint_own(struct pcv_blueprint *bp, size_t count, struct pcv_err *e);
+
+/* A copy that the blueprint frees. NULL after pcv_fail. */
+const char *pcv_blueprint_string(struct pcv_blueprint *bp, const char *text, struct pcv_err *e);
+
+/* Our own format: DIR/perceiver.json (native.c). */
+PCV_CHECK int pcv_layout_native(struct pcv_blueprint *bp, const char *dir, struct pcv_weights *w,
+                                struct pcv_err *e);
 
 /* Hugging Face transformers: PerceiverFor* (hf.c). */
 bool pcv_layout_is_hf(const struct pcv_config *c);

@@ -1,83 +1,30 @@
 #include "lib/load/config.h"
 
-#include <errno.h>
-#include <jansson.h>
+#include "lib/load/json_file.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum { MAX_FILE = 16 << 20 };
 
 struct pcv_config {
     char *path;
     json_t *root;
 };
 
-/* What the system said, about memory or anything else. */
-static int refused(const char *what, struct pcv_err *e)
-{
-    return pcv_fail(e, errno == ENOMEM ? PCV_ENOMEM : PCV_EIO, "%s: %m", what);
-}
-
-/* Reads the whole file; a directory, a device or something endless is refused by size. */
-static int read_file(const char *path, char **ret, size_t *len, struct pcv_err *e)
-{
-    FILE *f = fopen(path, "re");
-    char *text;
-    size_t n;
-
-    if (!f)
-        return refused("cannot open", e);
-    text = malloc(MAX_FILE + 1);
-    n = text ? fread(text, 1, MAX_FILE + 1, f) : 0;
-    if (!text || ferror(f) || n > MAX_FILE) {
-        const int r = !text       ? pcv_fail(e, PCV_ENOMEM, "no memory for the file")
-                      : ferror(f) ? refused("cannot read", e)
-                                  : pcv_fail(e, PCV_ELIMIT, "larger than %d bytes", MAX_FILE);
-
-        free(text);
-        fclose(f);
-        return r;
-    }
-    fclose(f);
-    *ret = text;
-    *len = n;
-    return 0;
-}
-
 int pcv_config_open(struct pcv_config **ret, const char *dir, const char *file, struct pcv_err *e)
 {
     struct pcv_config *c = calloc(1, sizeof(*c));
-    json_error_t je = {0};
-    char *text = NULL;
-    size_t len = 0;
     int r;
 
     if (!c || asprintf(&c->path, "%s/%s", dir, file) < 0) {
         free(c);
         return pcv_fail(e, PCV_ENOMEM, "no memory for %s/%s", dir, file);
     }
-    r = read_file(c->path, &text, &len, e);
+    r = pcv_json_open(&c->root, c->path, e);
     if (r < 0)
-        goto out;
-    c->root = json_loadb(text, len, JSON_REJECT_DUPLICATES, &je);
-    if (!c->root) {
-        r = je.text[0]
-                ? pcv_fail(e, PCV_EFORMAT, "line %d column %d: %s", je.line, je.column, je.text)
-                : pcv_fail(e, PCV_ENOMEM, "no memory for the file");
-        goto out;
-    }
-    if (!json_is_object(c->root)) {
-        r = pcv_fail(e, PCV_EFORMAT, "is not a JSON object");
-        goto out;
-    }
-    free(text);
-    *ret = c;
-    return 0;
-out:
-    pcv_err_at(e, "%s", c->path);
-    free(text);
-    pcv_config_close(c);
+        pcv_config_close(c);
+    else
+        *ret = c;
     return r;
 }
 

@@ -1,6 +1,6 @@
 #include "lib/model/cost.h"
 
-#include "lib/model/model.h"
+#include "lib/model/latents.h"
 
 static void nominal_text(const struct pcv_adapter *a, struct pcv_segment *s)
 {
@@ -26,11 +26,13 @@ static void nominal_grid(const struct pcv_grid_adapter *g, struct pcv_segment *s
                                                     .constant = -1};
 }
 
-void pcv_tokens_nominal(const struct pcv_blueprint *bp, struct pcv_tokens *t)
+void pcv_tokens_nominal(const struct pcv_blueprint *bp, int which, struct pcv_tokens *t)
 {
-    *t = (struct pcv_tokens){.channels = bp->input[0].channels, .nsegments = bp->ninputs};
-    for (int i = 0; i < bp->ninputs; i++) {
-        const struct pcv_adapter *a = &bp->input[i];
+    const int from = bp->separate ? which : 0, n = bp->separate ? 1 : bp->ninputs;
+
+    *t = (struct pcv_tokens){.channels = bp->input[from].channels, .nsegments = n};
+    for (int i = 0; i < n; i++) {
+        const struct pcv_adapter *a = &bp->input[from + i];
         struct pcv_segment *s = &t->segment[i];
 
         s->tokens = pcv_adapter_tokens(a);
@@ -92,12 +94,12 @@ static bool all_constant_tables(const struct pcv_tokens *t)
 }
 
 enum pcv_encode_mode pcv_encode_choose(const struct pcv_encoder *enc,
-                                       const struct pcv_blueprint *bp)
+                                       const struct pcv_blueprint *bp, int which)
 {
     struct pcv_tokens t;
 
-    pcv_tokens_nominal(bp, &t);
-    if (bp->ninputs == 1 && all_constant_tables(&t) &&
+    pcv_tokens_nominal(bp, which, &t);
+    if (t.nsegments == 1 && all_constant_tables(&t) &&
         pcv_encode_cost(enc, PCV_ENCODE_TABLES, &t) < pcv_encode_cost(enc, PCV_ENCODE_FACTORED, &t))
         return PCV_ENCODE_TABLES;
     return PCV_ENCODE_FACTORED;
@@ -139,7 +141,8 @@ static double token_cost(const struct pcv_decoder *d, const struct pcv_tokens *q
 }
 
 /* What rows cost beside that. */
-static double rows_cost(const struct pcv_decoder *d, const struct pcv_tokens *queries, double rows)
+static double rows_cost(const struct pcv_decoder *d, const struct pcv_tokens *queries, double rows,
+                        bool absorbs)
 {
     const struct pcv_layer_dims *l = &d->layer->d;
     const double n = d->latents, c = l->kv_dim, wide = (double)l->qk + l->v;
@@ -148,11 +151,11 @@ static double rows_cost(const struct pcv_decoder *d, const struct pcv_tokens *qu
     if (d->kind == PCV_DECODE_LATENTS)
         return 0;
     if (d->kind == PCV_DECODE_POOL)
-        return (double)d->d_latents * d->width;
+        return d->head.w ? (double)d->d_latents * d->width : 0;
     if (d->kind == PCV_DECODE_TOKENS)
         return head + (d->written ? pcv_layer_cost(l, rows, n) - n * c * wide
                                   : rows * token_cost(d, queries));
-    if (pcv_decode_absorbs(d, (int)rows))
+    if (absorbs)
         return head + pcv_tail_cost(l, rows) + rows * (c * wide + 2 * l->heads * n * c);
     return head + pcv_tail_cost(l, rows) + rows * n * wide;
 }
@@ -190,23 +193,44 @@ static double process_cost(const struct pcv_blueprint *bp)
     return macs;
 }
 
-static double encode_done(const struct pcv_model *m, const struct pcv_tokens *t)
+/* The token array that is counted: of the model's input `which`, or of all. */
+struct counted {
+    const struct pcv_tokens *t;
+    int which;
+};
+
+static const struct pcv_adapter *adapter_of(const struct pcv_blueprint *bp, const struct counted *c,
+                                            int segment)
+{
+    return &bp->input[bp->separate ? c->which : segment];
+}
+
+/* Cross-attention of a step: the first is the input's own where inputs are separate. */
+static int cross_of(const struct pcv_blueprint *bp, const struct counted *c, int step)
+{
+    return bp->separate && step == 0 ? bp->input[c->which].encoder : bp->step[step].layer;
+}
+
+static double encode_done(const struct pcv_model *m, const struct counted *c)
 {
     const struct pcv_blueprint *bp = &m->bp;
     double macs = 0;
 
-    for (int i = 0; i < bp->ninputs; i++)
-        if (bp->input[i].grid.project || bp->input[i].grid.stem.weight)
-            macs += preprocess_cost(&bp->input[i], (double)t->segment[i].tokens);
+    for (int i = 0; i < c->t->nsegments; i++) {
+        const struct pcv_adapter *a = adapter_of(bp, c, i);
+
+        if (a->grid.project || a->grid.stem.weight)
+            macs += preprocess_cost(a, (double)c->t->segment[i].tokens);
+    }
     for (int i = 0; i < bp->nsteps; i++) {
         const struct pcv_encoder *enc;
         const struct pcv_layer_dims *d;
 
         if (bp->step[i].kind != PCV_STEP_CROSS)
             continue;
-        enc = &m->plan.encoder[bp->step[i].layer];
+        enc = &m->plan.encoder[cross_of(bp, c, i)];
         d = &enc->layer->d;
-        macs += pcv_encode_cost(enc, enc->mode, t);
+        macs += pcv_encode_cost(enc, enc->mode, c->t);
         if (i > 0) /* queries of changed latents, and absorbing them */
             macs += (double)bp->num_latents * d->qk *
                     (d->q_dim + (enc->mode == PCV_ENCODE_FACTORED ? d->kv_dim : 0));
@@ -214,40 +238,52 @@ static double encode_done(const struct pcv_model *m, const struct pcv_tokens *t)
     return macs;
 }
 
-static double encode_dense(const struct pcv_model *m, const struct pcv_tokens *t)
+static double encode_dense(const struct pcv_model *m, const struct counted *c)
 {
     const struct pcv_blueprint *bp = &m->bp;
-    const double tokens = bp->padded_tokens ? bp->padded_tokens : (double)pcv_tokens_count(t);
+    const double tokens = bp->padded_tokens ? bp->padded_tokens : (double)pcv_tokens_count(c->t);
     double macs = 0;
 
-    for (int i = 0; i < bp->ninputs; i++)
-        macs += preprocess_cost(&bp->input[i], (double)t->segment[i].tokens);
+    for (int i = 0; i < c->t->nsegments; i++)
+        macs += preprocess_cost(adapter_of(bp, c, i), (double)c->t->segment[i].tokens);
     for (int i = 0; i < bp->nsteps; i++)
         if (bp->step[i].kind == PCV_STEP_CROSS)
-            macs += pcv_layer_cost(&bp->cross[bp->step[i].layer].d, bp->num_latents, tokens);
+            macs += pcv_layer_cost(&bp->cross[cross_of(bp, c, i)].d, bp->num_latents, tokens);
     return macs;
 }
 
-/* What an item asks: its queries to one task share keys and values. */
+/* Maps of which tokens chosen latents read: scores in two passes, of every head. */
+static double attention_cost(const struct pcv_model *m, const struct counted *c, int latents)
+{
+    const struct pcv_layer_dims *d = &m->bp.cross[cross_of(&m->bp, c, 0)].d;
+
+    return latents * (double)d->kv_dim * (d->qk + 2.0 * d->heads * (double)pcv_tokens_count(c->t));
+}
+
+/* What an item asks: its queries to one decoder share keys and values. */
 struct asked {
     const struct pcv_model *m;
+    const struct pcv_latents *from; /* filled: keys and values are made once and stay; or NULL */
     double rows[PCV_MAX_TASKS];
-    bool prepared[PCV_MAX_TASKS];
+    bool prepared[PCV_MAX_TASKS]; /* by reader */
     double done;
 };
 
 static void ask(struct asked *a, int task, const struct pcv_tokens *queries, double rows)
 {
     const struct pcv_decoder *d = &a->m->plan.decoder[task];
+    const int reader = a->m->plan.reader[task];
+    const bool absorbs = !a->from && pcv_decode_absorbs(d, (int)rows);
 
     if (rows == 0)
         return;
     a->rows[task] += rows;
-    a->done += rows_cost(d, queries, rows);
-    if (a->prepared[task] || pcv_decode_absorbs(d, (int)rows))
+    a->done += rows_cost(d, queries, rows, absorbs);
+    if (a->prepared[reader] || absorbs)
         return;
-    a->prepared[task] = true;
-    a->done += prepare_cost(d, queries);
+    a->prepared[reader] = true;
+    if (!a->from || !pcv_latents_ready(a->from, reader))
+        a->done += prepare_cost(d, queries);
 }
 
 /* What the plain algorithm does for those rows of a task, with keys and values of its own or those
@@ -260,7 +296,7 @@ static double plain_decode_cost(const struct pcv_model *m, int task, double rows
     double head = 0;
 
     if (d->kind == PCV_DECODE_LATENTS || d->kind == PCV_DECODE_POOL)
-        return rows_cost(d, NULL, rows);
+        return rows_cost(d, NULL, rows, false);
     if (between)
         head = (double)between * (l->q_dim + d->width);
     else if (d->head.w)
@@ -287,21 +323,27 @@ static double decode_dense(const struct asked *a)
     return macs;
 }
 
-static void give(const struct asked *a, const struct pcv_tokens *t, struct pcv_cost *done,
+static void give(const struct asked *a, const struct counted *c, int maps, struct pcv_cost *done,
                  struct pcv_cost *dense)
 {
     const double process = process_cost(&a->m->bp);
+    const double attention = maps ? attention_cost(a->m, c, maps) : 0;
 
-    if (done)
-        *done = (struct pcv_cost){encode_done(a->m, t), process, a->done};
+    if (done && a->from)
+        *done = (struct pcv_cost){attention, 0, a->done};
+    else if (done)
+        *done = (struct pcv_cost){encode_done(a->m, c) + attention, process, a->done};
     if (dense)
-        *dense = (struct pcv_cost){encode_dense(a->m, t), process, decode_dense(a)};
+        *dense = (struct pcv_cost){encode_dense(a->m, c), process, decode_dense(a)};
 }
 
 void pcv_cost_item(const struct pcv_model *m, const struct pcv_item *item, struct pcv_cost *done,
                    struct pcv_cost *dense)
 {
-    struct asked a = {.m = m};
+    const bool kept = item->kept && pcv_latents_filled(item->kept);
+    struct asked a = {.m = m, .from = kept ? item->kept : NULL};
+    struct pcv_tokens usual;
+    struct counted c = {.t = &usual};
 
     for (int i = 0; i < item->nqueries; i++) {
         const struct pcv_query *q = &item->queries[i];
@@ -309,7 +351,14 @@ void pcv_cost_item(const struct pcv_model *m, const struct pcv_item *item, struc
         ask(&a, q->task, pcv_queries_of(m, q->task, item->input),
             q->rows ? q->nrows : pcv_query_rows_all(m, q->task, item->input));
     }
-    give(&a, &item->input->tokens, done, dense);
+    if (item->input) {
+        c.t = &item->input->tokens;
+        c.which = item->input->which;
+    } else {
+        c.which = item->kept->which;
+        pcv_tokens_nominal(&m->bp, c.which, &usual);
+    }
+    give(&a, &c, item->attention ? item->attention->n : 0, done, dense);
 }
 
 /* Queries of a caller: content only, as wide as the decoder takes them. */
@@ -324,20 +373,24 @@ static struct pcv_tokens nominal_queries(const struct pcv_task *t)
                      .group = {{.kind = PCV_GROUP_DENSE, .n = n, .raw = n, .constant = -1}}}}};
 }
 
-void pcv_cost_nominal(const struct pcv_model *m, struct pcv_cost *done, struct pcv_cost *dense)
+void pcv_cost_nominal(const struct pcv_model *m, int which, struct pcv_cost *done,
+                      struct pcv_cost *dense)
 {
     struct asked a = {.m = m};
     struct pcv_tokens t;
+    const struct counted c = {&t, which};
 
-    pcv_tokens_nominal(&m->bp, &t);
+    pcv_tokens_nominal(&m->bp, which, &t);
     for (int i = 0; i < m->bp.ntasks; i++) {
         const struct pcv_task *task = &m->bp.task[i];
         const struct pcv_tokens caller = nominal_queries(task);
 
+        if (task->inputs && !(task->inputs >> which & 1))
+            continue;
         if (task->source == PCV_QUERY_CALLER) /* as many as there are tokens */
             ask(&a, i, &caller, (double)pcv_tokens_count(&t));
         else
             ask(&a, i, task->source == PCV_QUERY_GRID ? &task->queries : &t, task->rows);
     }
-    give(&a, &t, done, dense);
+    give(&a, &c, 0, done, dense);
 }

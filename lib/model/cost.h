@@ -7,12 +7,13 @@
 #include "lib/attention/encode.h"
 #include "lib/layout/blueprint.h"
 
-/* A token array of the usual size, without numbers. */
-void pcv_tokens_nominal(const struct pcv_blueprint *bp, struct pcv_tokens *t);
+/* A token array of the usual size, without numbers: of input `which`, or of all together where the
+ * model takes them so. */
+void pcv_tokens_nominal(const struct pcv_blueprint *bp, int which, struct pcv_tokens *t);
 
-/* The cheaper way for inputs of this model: tables only where every group is a constant table. */
+/* The cheaper way for tokens of this input: tables only where every group is a constant table. */
 enum pcv_encode_mode pcv_encode_choose(const struct pcv_encoder *enc,
-                                       const struct pcv_blueprint *bp);
+                                       const struct pcv_blueprint *bp, int which);
 
 /* Attention, out projection and MLP of one encode, as enc->mode does it. */
 double pcv_encode_cost(const struct pcv_encoder *enc, enum pcv_encode_mode mode,

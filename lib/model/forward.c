@@ -1,5 +1,7 @@
 #include "lib/model/forward.h"
 
+#include "lib/model/latents.h"
+
 #include <string.h>
 #include <time.h>
 
@@ -24,17 +26,26 @@ static void mark(struct pcv_pass *p, int thread, double *stage)
     p->last = now;
 }
 
+/* Latents that the caller wants to see, or to keep. */
 static void copy_latents(struct pcv_pass *p, int thread, bool encoded)
 {
     const size_t bytes = (size_t)p->m->bp.num_latents * (size_t)p->m->bp.d_latents * sizeof(float);
 
-    if (thread != 0)
-        return;
-    for (int i = 0; i < p->n; i++) {
-        float *to = encoded ? p->items[i].encoded : p->items[i].latents;
+    for (int i = thread; i < p->nfresh; i += p->threads) {
+        const int item = p->fresh[i];
+        const struct pcv_item *it = &p->items[item];
+        float *to = encoded ? it->encoded : it->latents;
 
         if (to)
-            memcpy(to, pcv_pass_x(p, i), bytes);
+            memcpy(to, pcv_pass_x(p, item), bytes);
+        if (it->kept && !encoded)
+            memcpy(it->kept->x, pcv_pass_x(p, item), bytes);
+    }
+    for (int i = thread; i < p->n && !encoded; i += p->threads) {
+        const struct pcv_item *it = &p->items[i];
+
+        if (it->latents && it->kept && pcv_latents_filled(it->kept))
+            memcpy(it->latents, it->kept->x, bytes);
     }
 }
 
@@ -45,7 +56,7 @@ static void run(int thread, int threads, void *arg)
 
     (void)threads;
     mark(p, thread, NULL);
-    for (int step = 0, n = 0; step < bp->nsteps; n++) {
+    for (int step = 0, n = 0; step < bp->nsteps && p->nfresh > 0; n++) {
         if (p->dense)
             pcv_pass_encode_dense(p, thread, step, n);
         else
@@ -61,8 +72,21 @@ static void run(int thread, int threads, void *arg)
             step++;
     }
     copy_latents(p, thread, false);
+    pcv_pass_attention(p, thread, 0);
+    mark(p, thread, &p->encode_s);
     pcv_pass_decode(p, thread);
     mark(p, thread, &p->decode_s);
+}
+
+/* A cancelled item may lack any part of it. An item that is not, now that all is done, never was.
+ */
+static void settle_items(struct pcv_item *items, int n)
+{
+    for (int i = 0; i < n; i++) {
+        items[i].dropped = pcv_item_cancelled(&items[i]);
+        if (items[i].kept && !items[i].dropped)
+            pcv_latents_fill(items[i].kept);
+    }
 }
 
 /* One slice of the batch: as many items as the workspace holds arrays for. */
@@ -80,14 +104,24 @@ static int forward_slice(const struct pcv_model *m, struct pcv_ws *ws, struct pc
     struct pcv_bump bump = {.base = ws->arena};
     int r;
 
+    p.fresh = ws->fresh;
+    p.claims = ws->claims;
+    for (int i = 0; i < n; i++) {
+        ws->claims[i] = 0;
+        if (!items[i].kept || !pcv_latents_filled(items[i].kept))
+            ws->fresh[p.nfresh++] = i;
+    }
     p.a = pcv_ws_carve(&bump, m, n, p.threads);
     p.block = pcv_ws_block(m->bp.num_latents, p.threads);
     r = pcv_pass_plan_decode(&p, e);
     if (r == 0 && (ws->flags & PCV_WS_DENSE))
         r = pcv_pass_dense_new(&p, e);
+    if (r == 0)
+        pcv_pool_run(ws->pool, run, &p);
+    pcv_pass_settle(&p, r == 0);
     if (r < 0)
         return r;
-    pcv_pool_run(ws->pool, run, &p);
+    settle_items(items, n);
     pcv_pass_dense_free(&p);
     t->encode_s += p.encode_s;
     t->process_s += p.process_s;
@@ -113,8 +147,6 @@ int pcv_forward(const struct pcv_model *m, struct pcv_ws *ws, struct pcv_item *i
         if (r < 0)
             return r;
     }
-    for (int i = 0; i < n; i++)
-        items[i].dropped = pcv_item_cancelled(&items[i]);
     if (t)
         *t = sum;
     return 0;

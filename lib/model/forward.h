@@ -22,16 +22,20 @@ struct pcv_pass {
     struct pcv_pool *pool;
     struct pcv_item *items;
     int n, threads, block;
+    const int *fresh; /* [nfresh] items to encode and process; the others have latents already */
+    int nfresh;
+    uint32_t *claims; /* [n] bit r: this pass makes the arrays of reader r of the item's latents */
     struct pcv_ws_arrays a;
     struct pcv_dense_arrays *dense; /* NULL: factored */
 
-    int njobs[PCV_MAX_TASKS], ngroups[PCV_MAX_TASKS]; /* of each task, one after another */
+    int njobs[PCV_MAX_TASKS], ngroups[PCV_MAX_TASKS]; /* of each reader, one after another */
 
     /* Handed-out work: a counter per phase, none is used twice in a pass. Steps are counted from 0;
      * a cross-attention and the run of self-attention layers after it share a number. */
     struct pcv_units queries[PCV_MAX_CROSS], encode[PCV_MAX_CROSS], tails[PCV_MAX_CROSS];
     struct pcv_units process[PCV_MAX_CROSS];
     struct pcv_units prepare[PCV_MAX_TASKS], tiles[PCV_MAX_TASKS];
+    struct pcv_units maps;
     double encode_s, process_s, decode_s, last; /* written by thread 0 */
 };
 
@@ -50,6 +54,16 @@ static inline float *pcv_pass_scratch(const struct pcv_pass *p, int thread)
     return p->a.thread + (size_t)thread * p->a.thread_floats;
 }
 
+/* The cross-attention by which an item reads its tokens at `step`, the n-th of its kind: its own in
+ * the first where inputs are separate. */
+static inline int pcv_pass_cross(const struct pcv_pass *p, int item, int step, int n)
+{
+    const struct pcv_blueprint *bp = &p->m->bp;
+
+    return bp->separate && n == 0 ? bp->input[p->items[item].input->which].encoder
+                                  : bp->step[step].layer;
+}
+
 /* Each is entered by all threads, and ends with a barrier. step: index in the blueprint; n: how
  * many cross-attentions came before it. Self-attention layers from step on until the next
  * cross-attention. */
@@ -58,8 +72,15 @@ void pcv_pass_encode_dense(struct pcv_pass *p, int thread, int step, int n);
 void pcv_pass_process(struct pcv_pass *p, int thread, int step, int n);
 void pcv_pass_decode(struct pcv_pass *p, int thread);
 
+/* Maps of attention, for items that ask: after the first step, without a barrier. Scratch of a
+ * thread. */
+void pcv_pass_attention(struct pcv_pass *p, int thread, int step);
+size_t pcv_pass_attention_need(const struct pcv_layer_dims *d);
+
 /* Before the threads start: one job per query, grouped for tiles. */
 PCV_CHECK int pcv_pass_plan_decode(struct pcv_pass *p, struct pcv_err *e);
+/* After them: what was claimed is there, or, when the pass never ran, left. */
+void pcv_pass_settle(struct pcv_pass *p, bool ran);
 PCV_CHECK int pcv_ws_reserve_jobs(struct pcv_ws *ws, int n, struct pcv_err *e);
 
 PCV_CHECK int pcv_pass_dense_new(struct pcv_pass *p, struct pcv_err *e);

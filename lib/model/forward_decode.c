@@ -1,7 +1,9 @@
-/* forward_decode.c - the decode stage of a pass, task by task: latents become keys and values, then
- * tiles of query rows go through the decoder. Few rows of many clients share a tile. */
+/* forward_decode.c - the decode stage of a pass, reader by reader: latents become keys and values,
+ * then tiles of query rows go through the decoder. Few rows of many clients, and of all tasks that
+ * share the decoder, share a tile. */
 #include "lib/base/pool.h"
 #include "lib/model/forward.h"
+#include "lib/model/latents.h"
 
 #include <stdlib.h>
 
@@ -32,36 +34,81 @@ int pcv_ws_reserve_jobs(struct pcv_ws *ws, int n, struct pcv_err *e)
     return 0;
 }
 
+/* ---- planning, before the threads start --------------------------------------------------------
+ */
+
 static struct pcv_decode_job job_of(const struct pcv_pass *p, int item, const struct pcv_query *q)
 {
     const struct pcv_decoder *d = &p->m->plan.decoder[q->task];
-    const struct pcv_input *in = p->items[item].input;
+    const struct pcv_item *it = &p->items[item];
+    const bool filled = it->kept && pcv_latents_filled(it->kept);
     struct pcv_decode_job job = {
-        .latents = pcv_pass_x(p, item),
-        .item_scratch = p->a.decode + (size_t)item * p->a.decode_floats,
+        .d = d,
+        .latents = filled ? it->kept->x : pcv_pass_x(p, item),
         .plain = (p->ws->flags & PCV_WS_DENSE) || d->written,
-        .queries = pcv_queries_of(p->m, q->task, in),
+        .queries = pcv_queries_of(p->m, q->task, it->input),
         .rows = q->rows,
-        .nrows = q->rows ? q->nrows : pcv_query_rows_all(p->m, q->task, in),
+        .nrows = q->rows ? q->nrows : pcv_query_rows_all(p->m, q->task, it->input),
         .logits = q->logits,
         .item = item,
     };
 
     if (job.queries && job.queries->nsegments == 0)
         job.nrows = 0; /* none were given */
-    job.absorbed = !job.plain && pcv_decode_absorbs(d, job.nrows);
+    job.absorbed = !job.plain && !filled && pcv_decode_absorbs(d, job.nrows);
     return job;
 }
 
+/* Where the item's keys and values are, or will be made: with its kept latents, unless another
+ * forward is just making them there, or in the workspace. True when this pass has to make them. */
+static bool find_prepared(struct pcv_pass *p, int reader, const struct pcv_decode_job *job,
+                          float **floats)
+{
+    struct pcv_latents *kept = p->items[job->item].kept;
+    const bool plain = p->ws->flags & PCV_WS_DENSE; /* the specification makes its own */
+
+    if (kept && job->projects && !plain) {
+        switch (pcv_latents_claim(kept, reader, floats)) {
+        case PCV_LATENTS_READY: return false;
+        case PCV_LATENTS_MINE: p->claims[job->item] |= 1u << reader; return true;
+        case PCV_LATENTS_ELSEWHERE: break;
+        }
+    }
+    *floats = p->a.decode + (size_t)job->item * p->a.decode_floats;
+    return true;
+}
+
+/* The jobs of one item for one reader share what is prepared of its latents. The first makes it,
+ * with keys and values when one of them wants those. */
+static void share_prepared(struct pcv_pass *p, int reader, struct pcv_decode_job *jobs, int n)
+{
+    int *first = p->ws->first;
+
+    for (int i = 0; i < p->n; i++)
+        first[i] = -1;
+    for (int i = 0; i < n; i++) {
+        if (first[jobs[i].item] < 0)
+            first[jobs[i].item] = i;
+        jobs[first[jobs[i].item]].projects |= !jobs[i].absorbed;
+    }
+    for (int i = 0; i < n; i++) {
+        struct pcv_decode_job *of = &jobs[first[jobs[i].item]];
+
+        if (of == &jobs[i])
+            of->prepares = find_prepared(p, reader, of, &of->item_scratch);
+        jobs[i].item_scratch = of->item_scratch;
+    }
+}
+
 /* Small jobs join the open group while its tile has room; a large one is a group of its own. */
-static void group_jobs(struct pcv_pass *p, int task, int first)
+static void group_jobs(struct pcv_pass *p, int reader, int first)
 {
     struct pcv_decode_group *g = p->ws->groups + first;
     int n = 0, tiles = 0, room = 0;
 
-    for (int i = 0; i < p->njobs[task]; i++) {
+    for (int i = 0; i < p->njobs[reader]; i++) {
         const struct pcv_decode_job *job = &p->ws->jobs[first + i];
-        const bool packs = pcv_decode_packs(&p->m->plan.decoder[task], job);
+        const bool packs = pcv_decode_packs(job->d, job);
         const int rows = job->nrows;
 
         if (packs && n > 0 && rows <= room) {
@@ -77,61 +124,68 @@ static void group_jobs(struct pcv_pass *p, int task, int first)
         tiles += g[n].ntiles;
         n++;
     }
-    p->ngroups[task] = n;
+    p->ngroups[reader] = n;
+}
+
+/* The jobs of one task, item after item; returns how many there are now. */
+static int add_jobs(struct pcv_pass *p, int task, int at)
+{
+    for (int i = 0; i < p->n; i++)
+        for (int j = 0; j < p->items[i].nqueries; j++)
+            if (p->items[i].queries[j].task == task)
+                p->ws->jobs[at++] = job_of(p, i, &p->items[i].queries[j]);
+    return at;
 }
 
 int pcv_pass_plan_decode(struct pcv_pass *p, struct pcv_err *e)
 {
+    const struct pcv_plan *plan = &p->m->plan;
     int total = 0, at = 0, r;
 
-    for (int i = 0; i < p->n; i++) {
+    for (int i = 0; i < p->n; i++)
         total += p->items[i].nqueries;
-        for (int j = 0; j < p->items[i].nqueries; j++)
-            p->njobs[p->items[i].queries[j].task]++;
-    }
     r = pcv_ws_reserve_jobs(p->ws, total, e);
     if (r < 0)
         return r;
-    for (int task = 0; task < p->m->bp.ntasks; task++) {
+    for (int reader = 0; reader < plan->nreaders; reader++) {
         const int first = at;
 
-        for (int i = 0; i < p->n; i++)
-            for (int j = 0; j < p->items[i].nqueries; j++) {
-                const struct pcv_query *q = &p->items[i].queries[j];
-
-                if (q->task == task)
-                    p->ws->jobs[at++] = job_of(p, i, q);
-            }
-        group_jobs(p, task, first);
+        for (int task = 0; task < p->m->bp.ntasks; task++)
+            if (plan->reader[task] == reader)
+                at = add_jobs(p, task, at);
+        p->njobs[reader] = at - first;
+        share_prepared(p, reader, p->ws->jobs + first, at - first);
+        group_jobs(p, reader, first);
     }
     return 0;
 }
 
-/* Several queries of one item share its keys and values: the first job prepares for all of them. */
-static bool prepares(const struct pcv_decode_job *jobs, int i, struct pcv_decode_job *ret)
+void pcv_pass_settle(struct pcv_pass *p, bool ran)
 {
-    if (i > 0 && jobs[i - 1].item == jobs[i].item)
-        return false;
-    *ret = jobs[i];
-    return true;
+    for (int i = 0; i < p->n; i++)
+        for (int reader = 0; p->claims[i] >> reader; reader++)
+            if (p->claims[i] >> reader & 1)
+                pcv_latents_settle(p->items[i].kept, reader,
+                                   ran && !pcv_item_cancelled(&p->items[i]));
 }
 
-static void prepare(struct pcv_pass *p, int task, int first, int thread)
+/* ---- on all threads ---------------------------------------------------------------------------
+ */
+
+static void prepare(struct pcv_pass *p, int reader, int first, int thread)
 {
-    const struct pcv_decoder *d = &p->m->plan.decoder[task];
-    const int blocks = (d->latents + p->block - 1) / p->block, n = p->njobs[task];
-    const struct pcv_decode_job *jobs = p->ws->jobs + first;
+    const int latents = p->m->bp.num_latents;
+    const int blocks = (latents + p->block - 1) / p->block, n = p->njobs[reader];
 
-    for (int u; (u = pcv_units_next(&p->prepare[task])) < n * blocks;) {
-        const int i = u / blocks, row0 = u % blocks * p->block;
-        struct pcv_decode_job job;
+    for (int u; (u = pcv_units_next(&p->prepare[reader])) < n * blocks;) {
+        const int row0 = u % blocks * p->block;
+        struct pcv_decode_job job = p->ws->jobs[first + u / blocks];
 
-        if (pcv_item_cancelled(&p->items[jobs[i].item]) || !prepares(jobs, i, &job))
+        if (!job.prepares || pcv_item_cancelled(&p->items[job.item]))
             continue;
-        for (int j = i; j < n && jobs[j].item == jobs[i].item; j++)
-            job.absorbed = job.absorbed && jobs[j].absorbed;
-        pcv_decode_prepare(d, p->m->plan.k, &job, row0,
-                           d->latents - row0 < p->block ? d->latents - row0 : p->block,
+        job.absorbed = !job.projects;
+        pcv_decode_prepare(job.d, p->m->plan.k, &job, row0,
+                           latents - row0 < p->block ? latents - row0 : p->block,
                            pcv_pass_scratch(p, thread));
     }
     pcv_pool_barrier(p->pool);
@@ -152,24 +206,22 @@ static int gather_pack(struct pcv_pass *p, const struct pcv_decode_group *g,
     return n;
 }
 
-static void tile(struct pcv_pass *p, int task, const struct pcv_decode_group *g, int i,
-                 float *scratch)
+static void tile(struct pcv_pass *p, const struct pcv_decode_group *g, int i, float *scratch)
 {
-    const struct pcv_decoder *d = &p->m->plan.decoder[task];
     const struct pcv_decode_job *job = &p->ws->jobs[g->first];
 
-    if (pcv_decode_packs(d, job)) {
+    if (pcv_decode_packs(job->d, job)) {
         const struct pcv_decode_job **pack = p->ws->pack + g->first; /* room of its own */
         const int n = gather_pack(p, g, pack);
 
         if (n > 0)
-            pcv_decode_pack(d, p->m->plan.k, pack, n, scratch);
+            pcv_decode_pack(p->m->plan.k, pack, n, scratch);
     } else if (!pcv_item_cancelled(&p->items[job->item])) {
         const int row0 = i * PCV_DECODE_TILE;
         const int left = job->nrows - row0;
 
-        pcv_decode_tile(d, p->m->plan.k, job, row0, left < PCV_DECODE_TILE ? left : PCV_DECODE_TILE,
-                        scratch);
+        pcv_decode_tile(job->d, p->m->plan.k, job, row0,
+                        left < PCV_DECODE_TILE ? left : PCV_DECODE_TILE, scratch);
     }
 }
 
@@ -177,19 +229,19 @@ void pcv_pass_decode(struct pcv_pass *p, int thread)
 {
     int first = 0;
 
-    for (int task = 0; task < p->m->bp.ntasks; first += p->njobs[task], task++) {
+    for (int r = 0; r < p->m->plan.nreaders; first += p->njobs[r], r++) {
         const struct pcv_decode_group *g = p->ws->groups + first;
-        const int n = p->ngroups[task];
+        const int n = p->ngroups[r];
         const int tiles = n ? g[n - 1].first_tile + g[n - 1].ntiles : 0;
         int at = 0;
 
         if (n == 0)
             continue;
-        prepare(p, task, first, thread);
-        for (int u; (u = pcv_units_next(&p->tiles[task])) < tiles;) {
+        prepare(p, r, first, thread);
+        for (int u; (u = pcv_units_next(&p->tiles[r])) < tiles;) {
             while (u >= g[at].first_tile + g[at].ntiles)
                 at++;
-            tile(p, task, &g[at], u - g[at].first_tile, pcv_pass_scratch(p, thread));
+            tile(p, &g[at], u - g[at].first_tile, pcv_pass_scratch(p, thread));
         }
         pcv_pool_barrier(p->pool);
     }

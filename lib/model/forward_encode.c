@@ -19,8 +19,8 @@ static void changed_queries(struct pcv_pass *p, const struct pcv_encoder *enc, i
     const int latents = enc->num_latents, blocks = (latents + p->block - 1) / p->block;
     float *xn = pcv_pass_scratch(p, thread);
 
-    for (int u; (u = pcv_units_next(&p->queries[n])) < p->n * blocks;) {
-        const int item = u / blocks, row0 = u % blocks * p->block;
+    for (int u; (u = pcv_units_next(&p->queries[n])) < p->nfresh * blocks;) {
+        const int item = p->fresh[u / blocks], row0 = u % blocks * p->block;
         const int rows = latents - row0 < p->block ? latents - row0 : p->block;
         float *q = p->a.cross_q + (size_t)item * p->a.cross_q_floats + (size_t)row0 * l->d.qk;
 
@@ -63,14 +63,15 @@ static void attend(struct pcv_pass *p, const struct pcv_encoder *enc, bool first
 
 /* Out projection and MLP of all items, by blocks of rows. The first step reads the learned latents.
  */
-static void tails(struct pcv_pass *p, const struct pcv_layer *l, int n, int thread)
+static void tails(struct pcv_pass *p, int step, int n, int thread)
 {
     const struct pcv_blueprint *bp = &p->m->bp;
     const int blocks = (bp->num_latents + p->block - 1) / p->block;
 
-    for (int u; (u = pcv_units_next(&p->tails[n])) < p->n * blocks;) {
-        const int item = u / blocks, row0 = u % blocks * p->block;
+    for (int u; (u = pcv_units_next(&p->tails[n])) < p->nfresh * blocks;) {
+        const int item = p->fresh[u / blocks], row0 = u % blocks * p->block;
         const int rows = bp->num_latents - row0 < p->block ? bp->num_latents - row0 : p->block;
+        const struct pcv_layer *l = &bp->cross[pcv_pass_cross(p, item, step, n)];
         const size_t at = (size_t)row0 * (size_t)bp->d_latents;
         float *x = pcv_pass_x(p, item) + at;
 
@@ -83,19 +84,35 @@ static void tails(struct pcv_pass *p, const struct pcv_layer *l, int n, int thre
     pcv_pool_barrier(p->pool);
 }
 
+/* The most units that an item of the batch has at this step. */
+static int most_units(const struct pcv_pass *p, int step, int n)
+{
+    int most = 0;
+
+    for (int i = 0; i < p->nfresh; i++) {
+        const int units =
+            units_per_item(&p->m->plan.encoder[pcv_pass_cross(p, p->fresh[i], step, n)]);
+
+        most = units > most ? units : most;
+    }
+    return most;
+}
+
 void pcv_pass_encode(struct pcv_pass *p, int thread, int step, int n)
 {
-    const struct pcv_encoder *enc = &p->m->plan.encoder[p->m->bp.step[step].layer];
-    const int units = units_per_item(enc);
+    const int units = most_units(p, step, n);
 
     if (n > 0)
-        changed_queries(p, enc, n, thread);
-    for (int u; (u = pcv_units_next(&p->encode[n])) < p->n * units;) {
-        if (!pcv_item_cancelled(&p->items[u / units]))
-            attend(p, enc, n == 0, u / units, u % units, pcv_pass_scratch(p, thread));
+        changed_queries(p, &p->m->plan.encoder[p->m->bp.step[step].layer], n, thread);
+    for (int u; (u = pcv_units_next(&p->encode[n])) < p->nfresh * units;) {
+        const int item = p->fresh[u / units], unit = u % units;
+        const struct pcv_encoder *enc = &p->m->plan.encoder[pcv_pass_cross(p, item, step, n)];
+
+        if (unit < units_per_item(enc) && !pcv_item_cancelled(&p->items[item]))
+            attend(p, enc, n == 0, item, unit, pcv_pass_scratch(p, thread));
     }
     pcv_pool_barrier(p->pool);
-    tails(p, enc->layer, n, thread);
+    tails(p, step, n, thread);
 }
 
 /* ---- dense
@@ -104,7 +121,8 @@ void pcv_pass_encode(struct pcv_pass *p, int thread, int step, int n)
 enum { TOKEN_ROWS = 512, QUERY_ROWS = 16 };
 
 struct pcv_dense_arrays {
-    int64_t tokens; /* of the largest item */
+    int64_t tokens;  /* of the largest item */
+    size_t channels; /* of the widest */
     float *keys, *values, *q;
     float *x;      /* [threads, TOKEN_ROWS, C] tokens written out, and one row of scratch */
     float *scores; /* [threads, QUERY_ROWS, tokens] */
@@ -113,9 +131,9 @@ struct pcv_dense_arrays {
 int pcv_pass_dense_new(struct pcv_pass *p, struct pcv_err *e)
 {
     const struct pcv_blueprint *bp = &p->m->bp;
-    const size_t threads = (size_t)p->threads, channels = (size_t)bp->cross[0].d.kv_dim;
+    const size_t threads = (size_t)p->threads;
     struct pcv_dense_arrays *a = pcv_alloc_zero(1, sizeof(*a));
-    size_t qk = 0, v = 0;
+    size_t qk = 0, v = 0, channels = 0;
 
     if (!a)
         return pcv_fail(e, PCV_ENOMEM, "no memory for the dense path");
@@ -123,10 +141,15 @@ int pcv_pass_dense_new(struct pcv_pass *p, struct pcv_err *e)
     for (int i = 0; i < bp->ncross; i++) {
         qk = (size_t)bp->cross[i].d.qk > qk ? (size_t)bp->cross[i].d.qk : qk;
         v = (size_t)bp->cross[i].d.v > v ? (size_t)bp->cross[i].d.v : v;
+        channels =
+            (size_t)bp->cross[i].d.kv_dim > channels ? (size_t)bp->cross[i].d.kv_dim : channels;
     }
-    for (int i = 0; i < p->n; i++)
-        if (pcv_tokens_count(&p->items[i].input->tokens) > a->tokens)
-            a->tokens = pcv_tokens_count(&p->items[i].input->tokens);
+    for (int i = 0; i < p->nfresh; i++) {
+        const int64_t tokens = pcv_tokens_count(&p->items[p->fresh[i]].input->tokens);
+
+        a->tokens = tokens > a->tokens ? tokens : a->tokens;
+    }
+    a->channels = channels;
     a->keys = pcv_alloc((size_t)a->tokens, qk * sizeof(float));
     a->values = pcv_alloc((size_t)a->tokens, v * sizeof(float));
     a->q = pcv_alloc((size_t)bp->num_latents, (qk + (size_t)bp->d_latents) * sizeof(float));
@@ -171,7 +194,7 @@ static void dense_item(struct pcv_pass *p, const struct pcv_layer *l, int item, 
     const int64_t tokens = pcv_tokens_count(t);
     const int latents = p->m->bp.num_latents;
     struct pcv_dense_arrays *a = p->dense;
-    float *x = a->x + (size_t)thread * (TOKEN_ROWS + 1) * (size_t)l->d.kv_dim;
+    float *x = a->x + (size_t)thread * (TOKEN_ROWS + 1) * a->channels;
 
     if (thread == 0)
         dense_queries(p, l, n == 0 ? p->m->bp.latents : pcv_pass_x(p, item));
@@ -194,9 +217,8 @@ static void dense_item(struct pcv_pass *p, const struct pcv_layer *l, int item, 
 
 void pcv_pass_encode_dense(struct pcv_pass *p, int thread, int step, int n)
 {
-    const struct pcv_layer *l = &p->m->bp.cross[p->m->bp.step[step].layer];
-
-    for (int i = 0; i < p->n; i++)
-        dense_item(p, l, i, n, thread);
-    tails(p, l, n, thread);
+    for (int i = 0; i < p->nfresh; i++)
+        dense_item(p, &p->m->bp.cross[pcv_pass_cross(p, p->fresh[i], step, n)], p->fresh[i], n,
+                   thread);
+    tails(p, step, n, thread);
 }

@@ -75,11 +75,11 @@ static void shared_item(struct pcv_pass *p, int item, int step, int thread)
 
 void pcv_pass_process(struct pcv_pass *p, int thread, int step, int n)
 {
-    const int whole = p->n - p->n % p->threads;
+    const int whole = p->nfresh - p->nfresh % p->threads;
 
-    for (int item; (item = pcv_units_next(&p->process[n])) < whole;)
-        whole_item(p, item, step, thread);
+    for (int i; (i = pcv_units_next(&p->process[n])) < whole;)
+        whole_item(p, p->fresh[i], step, thread);
     pcv_pool_barrier(p->pool);
-    for (int item = whole; item < p->n; item++)
-        shared_item(p, item, step, thread);
+    for (int i = whole; i < p->nfresh; i++)
+        shared_item(p, p->fresh[i], step, thread);
 }

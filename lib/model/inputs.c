@@ -2,6 +2,7 @@
 #include "lib/model/inputs_internal.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,17 +15,28 @@ struct pcv_input *pcv_inputs_new(struct pcv_err *e)
     return in;
 }
 
-int pcv_inputs_finish(struct pcv_input **ret, struct pcv_input *in, int r, struct pcv_err *e)
+int pcv_inputs_finish(struct pcv_input **ret, struct pcv_input *in, float eps, int r,
+                      struct pcv_err *e)
 {
     if (r == 0)
-        r = pcv_input_finish(in, &in->tokens, e);
+        r = pcv_input_finish(in, &in->tokens, eps, e);
     if (r == 0)
-        r = pcv_input_finish(in, &in->queries, e);
+        r = pcv_input_finish(in, &in->queries, eps, e);
     if (r < 0)
         pcv_input_free(in);
     else
         *ret = in;
     return r;
+}
+
+const char *pcv_inputs_names(const struct pcv_model *m, char buf[160])
+{
+    size_t n = 0;
+
+    buf[0] = '\0';
+    for (int i = 0; i < m->bp.ninputs && n < 160; i++)
+        n += (size_t)snprintf(buf + n, 160 - n, "%s%s", i ? ", " : "", m->bp.input[i].name);
+    return buf;
 }
 
 static const struct pcv_tensor *find(const struct pcv_tensor *t, int n, const char *name)
@@ -85,6 +97,44 @@ static int check_batch(const struct pcv_tensor *t, const struct pcv_tensor_spec 
     return 0;
 }
 
+/* Names of the tensors of inputs, joined by ", ". */
+static const char *tensor_names(const struct pcv_model *m, char buf[160])
+{
+    size_t at = 0;
+
+    buf[0] = '\0';
+    for (int i = 0; i < m->bp.ninputs && at < 160; i++)
+        at +=
+            (size_t)snprintf(buf + at, 160 - at, "%s%s", i ? ", " : "", m->bp.input[i].tensor.name);
+    return buf;
+}
+
+/* Which one input the tensors are of: its index, or an error naming what may be given. */
+static int batch_input(const struct pcv_model *m, const struct pcv_tensor *t, int n,
+                       struct pcv_err *e)
+{
+    char known[160];
+    int which = -1;
+
+    for (int i = 0; i < m->bp.ninputs; i++) {
+        const struct pcv_adapter *a = &m->bp.input[i];
+
+        if (!find(t, n, a->tensor.name)) {
+            if (!a->mask.name || !find(t, n, a->mask.name))
+                continue;
+            pcv_fail(e, PCV_EMISSING, "input is missing, its mask is given");
+            return pcv_err_at(e, "%s", a->tensor.name);
+        }
+        if (which >= 0)
+            return pcv_fail(e, PCV_EFORMAT, "%s and %s are given; an input is one of %s",
+                            m->bp.input[which].tensor.name, a->tensor.name, tensor_names(m, known));
+        which = i;
+    }
+    return which >= 0 ? which
+                      : pcv_fail(e, PCV_EMISSING, "no input is given; one of %s is wanted",
+                                 tensor_names(m, known));
+}
+
 int64_t pcv_tensors_batch(const struct pcv_model *m, const struct pcv_tensor *t, int n,
                           struct pcv_err *e)
 {
@@ -95,8 +145,10 @@ int64_t pcv_tensors_batch(const struct pcv_model *m, const struct pcv_tensor *t,
         int r;
 
         if (!s) {
+            char known[160];
+
             pcv_fail(e, PCV_EUNKNOWN, "the model has no such input; it takes %s",
-                     m->tensors[0].name);
+                     tensor_names(m, known));
             return pcv_err_at(e, "%.60s", t[i].name ? t[i].name : "(unnamed)");
         }
         if (find(t, i, t[i].name)) {
@@ -109,6 +161,8 @@ int64_t pcv_tensors_batch(const struct pcv_model *m, const struct pcv_tensor *t,
         if (r < 0)
             return r;
     }
+    if (m->bp.separate && batch_input(m, t, n, e) < 0)
+        return e ? e->code : PCV_EMISSING;
     for (int i = 0; i < m->info.ntensors; i++)
         if (!m->tensors[i].optional && !find(t, n, m->tensors[i].name)) {
             pcv_fail(e, PCV_EMISSING, "input is missing");
@@ -230,7 +284,8 @@ static int grid_row(struct pcv_input *in, const struct pcv_adapter *a, const str
     numbers = malloc((size_t)each * sizeof(*numbers));
     if (numbers) {
         pcv_tensor_to_f32(t, row * each, each, numbers);
-        r = pcv_grid_from_numbers(in, a, numbers, size, keep, e);
+        r = a->grid.samples ? pcv_sound_append(in, a, numbers, each, e)
+                            : pcv_grid_from_numbers(in, a, numbers, size, keep, e);
     } else {
         r = pcv_fail(e, PCV_ENOMEM, "no memory for %lld numbers", (long long)each);
     }
@@ -241,16 +296,28 @@ static int grid_row(struct pcv_input *in, const struct pcv_adapter *a, const str
     return r;
 }
 
+/* Output queries that a caller may give: as many as the task that takes most. */
+static int most_queries(const struct pcv_model *m)
+{
+    int most = 0;
+
+    for (int i = 0; i < m->bp.ntasks; i++)
+        if (m->bp.task[i].source == PCV_QUERY_CALLER && m->bp.task[i].rows > most)
+            most = m->bp.task[i].rows;
+    return most;
+}
+
 /* Output queries given by the caller: vectors, the same for the whole batch. */
-static int caller_queries(struct pcv_input *in, const struct pcv_tensor *t, struct pcv_err *e)
+static int caller_queries(struct pcv_input *in, const struct pcv_tensor *t, int most,
+                          struct pcv_err *e)
 {
     const int64_t rows = t->shape[0], width = t->shape[1];
     struct pcv_segment *s;
     float *numbers, *planes;
 
-    if (rows > PCV_MAX_QUERIES) {
+    if (rows > most) {
         pcv_fail(e, PCV_ELIMIT, "%lld output queries, at most %d are served", (long long)rows,
-                 PCV_MAX_QUERIES);
+                 most);
         return pcv_err_at(e, "%s", t->name);
     }
     numbers = pcv_input_take(in, (size_t)(rows * width), sizeof(float));
@@ -305,9 +372,12 @@ int pcv_input_from_tensors(struct pcv_input **ret, const struct pcv_model *m,
     in = pcv_inputs_new(e);
     if (!in)
         return PCV_ENOMEM;
+    if (m->bp.separate)
+        in->which = batch_input(m, t, n, NULL);
     for (int i = 0; i < m->bp.ninputs && r == 0; i++)
-        r = adapter_row(in, &m->bp.input[i], t, n, row, e);
+        if (!m->bp.separate || i == in->which)
+            r = adapter_row(in, &m->bp.input[i], t, n, row, e);
     if (r == 0 && queries)
-        r = caller_queries(in, queries, e);
-    return pcv_inputs_finish(ret, in, r, e);
+        r = caller_queries(in, queries, most_queries(m), e);
+    return pcv_inputs_finish(ret, in, m->bp.cross[0].eps, r, e);
 }

@@ -31,17 +31,25 @@ static int is_text_type(const char *type)
 static int from_sound(struct pcv_input *in, const struct pcv_adapter *a,
                       const struct pcv_media *media, struct pcv_err *e)
 {
-    const int size = a->grid.size[0] * a->grid.patch[0];
+    const struct pcv_grid_adapter *g = &a->grid;
+    const struct pcv_sound_length length = {
+        .rate = g->rate,
+        .samples = g->samples ? g->samples : (int64_t)g->size[0] * g->patch[0],
+        .slack = g->samples ? 0 : g->patch[0],
+        .shorter = g->samples > 0,
+    };
+    int64_t n = 0;
     float *samples;
-    int r;
+    int size, r;
 
-    if (!a->grid.rate)
+    if (!g->rate)
         return pcv_fail(e, PCV_EUNSUPPORTED, "is taken as a tensor only");
-    r = pcv_media_audio(&samples, media->data, media->len, media->type, a->grid.rate, size,
-                        a->grid.patch[0], e);
+    r = pcv_media_audio(&samples, &n, media->data, media->len, media->type, &length, e);
     if (r < 0)
         return r;
-    r = pcv_grid_from_numbers(in, a, samples, &size, NULL, e);
+    size = (int)n;
+    r = g->samples ? pcv_sound_append(in, a, samples, n, e)
+                   : pcv_grid_from_numbers(in, a, samples, &size, NULL, e);
     free(samples);
     return r;
 }
@@ -146,8 +154,10 @@ static int check_media(const struct pcv_model *m, const struct pcv_media *media,
         for (int j = 0; media[i].input && j < m->bp.ninputs; j++)
             known |= strcmp(media[i].input, m->bp.input[j].name) == 0;
         if (!known) {
+            char names[160];
+
             pcv_fail(e, PCV_EUNKNOWN, "the model has no such input; it takes %s",
-                     m->bp.input[0].name);
+                     pcv_inputs_names(m, names));
             return pcv_err_at(e, "%.60s", media[i].input ? media[i].input : "(unnamed)");
         }
     }
@@ -160,18 +170,90 @@ static int check_media(const struct pcv_model *m, const struct pcv_media *media,
     return 0;
 }
 
+/* ---- models whose inputs are separate ---------------------------------------------------------
+ */
+
+/* Whether a nameless medium, by its type or first bytes, is of the kind that an input takes. */
+static bool may_be(const struct pcv_media *media, enum pcv_input_kind kind)
+{
+    const char *type = media->type;
+
+    switch (kind) {
+    case PCV_INPUT_TEXT: return type && strncmp(type, "text/", 5) == 0;
+    case PCV_INPUT_IMAGE:
+        return type ? strncmp(type, "image/", 6) == 0
+                    : pcv_media_is_jpeg(media->data, media->len) ||
+                          pcv_media_is_png(media->data, media->len);
+    case PCV_INPUT_AUDIO:
+        return type ? strncmp(type, "audio/", 6) == 0 || strcmp(type, "application/ogg") == 0
+                    : pcv_media_is_audio(media->data, media->len);
+    default: return false;
+    }
+}
+
+/* Index of the one input that the medium is for. */
+static int input_of(const struct pcv_model *m, const struct pcv_media *media, struct pcv_err *e)
+{
+    const struct pcv_blueprint *bp = &m->bp;
+    int found = -1, several = 0;
+    char names[160];
+
+    for (int i = 0; i < bp->ninputs; i++) {
+        if (media->input ? strcmp(media->input, bp->input[i].name) != 0
+                         : bp->ninputs > 1 && !may_be(media, bp->input[i].kind))
+            continue;
+        several += found >= 0;
+        found = i;
+    }
+    if (found >= 0 && !several)
+        return found;
+    pcv_inputs_names(m, names);
+    if (media->input) {
+        pcv_fail(e, PCV_EUNKNOWN, "the model has no such input; it takes one of %s", names);
+        return pcv_err_at(e, "%.60s", media->input);
+    }
+    if (several)
+        return pcv_fail(e, PCV_EMISSING, "several inputs take %.60s: name one of %s",
+                        media->type ? media->type : "such a medium", names);
+    return media->type
+               ? pcv_fail(e, PCV_EUNSUPPORTED, "no input takes media type %.60s; the model has %s",
+                          media->type, names)
+               : pcv_fail(e, PCV_EMISSING,
+                          "name or media type is missing; the model takes one of %s", names);
+}
+
+static int from_one(struct pcv_input *in, const struct pcv_model *m, const struct pcv_media *media,
+                    int n, struct pcv_err *e)
+{
+    char names[160];
+    int which, r;
+
+    if (n != 1)
+        return pcv_fail(e, n < 1 ? PCV_EMISSING : PCV_EFORMAT,
+                        "%d inputs are given; the model takes one of %s", n,
+                        pcv_inputs_names(m, names));
+    which = input_of(m, media, e);
+    if (which < 0)
+        return which;
+    in->which = which;
+    r = from_medium(in, &m->bp.input[which], media, e);
+    return r < 0 ? pcv_err_at(e, "%s", m->bp.input[which].name) : 0;
+}
+
 int pcv_input_from_media(struct pcv_input **ret, const struct pcv_model *m,
                          const struct pcv_media *media, int n, struct pcv_err *e)
 {
     struct pcv_input *in;
-    int r = check_media(m, media, n, e);
+    int r = m->bp.separate ? 0 : check_media(m, media, n, e);
 
     if (r < 0)
         return r;
     in = pcv_inputs_new(e);
     if (!in)
         return PCV_ENOMEM;
-    for (int i = 0; i < m->bp.ninputs && r == 0; i++) {
+    if (m->bp.separate)
+        r = from_one(in, m, media, n, e);
+    for (int i = 0; i < m->bp.ninputs && r == 0 && !m->bp.separate; i++) {
         const struct pcv_adapter *a = &m->bp.input[i];
         const struct pcv_media *medium = medium_of(m, a, media, n);
 
@@ -186,7 +268,7 @@ int pcv_input_from_media(struct pcv_input **ret, const struct pcv_model *m,
         if (r < 0)
             pcv_err_at(e, "%s", a->name);
     }
-    return pcv_inputs_finish(ret, in, r, e);
+    return pcv_inputs_finish(ret, in, m->bp.cross[0].eps, r, e);
 }
 
 /* ---- pairs of pictures
@@ -256,7 +338,9 @@ int pcv_flow_input(struct pcv_input **ret, const struct pcv_flow *f, int tile, s
 {
     struct pcv_input *in = pcv_inputs_new(e);
 
-    return in ? pcv_inputs_finish(ret, in, pcv_flow_append(in, f, tile, e), e) : PCV_ENOMEM;
+    if (!in)
+        return PCV_ENOMEM;
+    return pcv_inputs_finish(ret, in, 1e-5f, pcv_flow_append(in, f, tile, e), e);
 }
 
 size_t pcv_flow_input_bytes(const struct pcv_flow *f)

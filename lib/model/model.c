@@ -2,6 +2,7 @@
 
 #include "lib/kernel/gemm.h"
 #include "lib/layout/layout.h"
+#include "lib/model/fingerprint.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -44,9 +45,20 @@ static void describe_inputs(struct pcv_model *m)
             .max_tokens = most_tokens(a),
         };
         m->tensors[m->info.ntensors++] = a->tensor;
+        if (m->bp.separate) /* one of them is given */
+            m->tensors[m->info.ntensors - 1].optional = true;
         if (a->mask.name)
             m->tensors[m->info.ntensors++] = a->mask;
     }
+}
+
+/* Whether a task before this one reads the caller's queries too. */
+static bool has_queries(const struct pcv_model *m, int task)
+{
+    for (int i = 0; i < task; i++)
+        if (m->bp.task[i].source == PCV_QUERY_CALLER)
+            return true;
+    return false;
 }
 
 static void describe_tasks(struct pcv_model *m)
@@ -64,7 +76,12 @@ static void describe_tasks(struct pcv_model *m)
             .frames = t->grid[0],
             .height = t->grid[1],
             .width_px = t->grid[2],
+            .mean = {t->mean[0], t->mean[1], t->mean[2]},
+            .std = {t->std[0], t->std[1], t->std[2]},
+            .points = t->points,
+            .inputs = t->inputs ? t->inputs : (1u << m->bp.ninputs) - 1,
             .rate = t->rate,
+            .pooled = t->kind == PCV_TASK_EMBED && t->decoder == PCV_DECODER_POOL,
         };
         if (t->points)
             m->tensors[m->info.ntensors++] = (struct pcv_tensor_spec){
@@ -75,7 +92,7 @@ static void describe_tasks(struct pcv_model *m)
                 .optional = true,
                 .shared = true,
             };
-        if (t->source == PCV_QUERY_CALLER)
+        if (t->source == PCV_QUERY_CALLER && !has_queries(m, i))
             m->tensors[m->info.ntensors++] = (struct pcv_tensor_spec){
                 .name = "queries",
                 .dtype = PCV_F32,
@@ -90,11 +107,13 @@ static void describe_tasks(struct pcv_model *m)
 static void describe(struct pcv_model *m)
 {
     m->info = (struct pcv_model_info){
+        .fingerprint = m->info.fingerprint,
         .architecture = m->bp.architecture,
         .upstream = m->bp.upstream,
         .parameters = pcv_weights_parameters(m->weights),
         .mapped_bytes = pcv_weights_mapped(m->weights),
         .owned_bytes = pcv_weights_owned(m->weights) + m->plan.bytes + sizeof(*m),
+        .together = !m->bp.separate,
         .num_latents = m->bp.num_latents,
         .d_latents = m->bp.d_latents,
         .ninputs = m->bp.ninputs,
@@ -121,6 +140,8 @@ int pcv_model_open(struct pcv_model **ret, const char *dir, struct pcv_pool *poo
         r = pcv_layout_read(&m->bp, dir, m->weights, e);
     if (r == 0)
         r = pcv_plan_make(&m->plan, &m->bp, pcv_kernels_for(pcv_cpu_detect()), pool, e);
+    if (r == 0)
+        r = pcv_fingerprint(&m->info.fingerprint, dir, m->weights, e);
     if (r < 0) {
         pcv_model_close(m);
         return r;

@@ -13,7 +13,7 @@ struct pcv_model {
     struct pcv_model_info info;
     struct pcv_input_info inputs[PCV_MAX_INPUTS];
     struct pcv_task_info tasks[PCV_MAX_TASKS];
-    struct pcv_tensor_spec tensors[2 * PCV_MAX_INPUTS + PCV_MAX_TASKS];
+    struct pcv_tensor_spec tensors[2 * PCV_MAX_INPUTS + PCV_MAX_TASKS + 1];
 };
 
 /* The query array that a task's decoder reads for this input; NULL when it reads none. */

@@ -176,10 +176,24 @@ static int plan_first(struct pcv_plan *p, const struct pcv_blueprint *bp, struct
     return 0;
 }
 
+/* The only input that cross-attention i reads, or -1: all together, or several in turn. */
+static int only_input(const struct pcv_blueprint *bp, int i)
+{
+    int only = bp->ninputs == 1 ? 0 : -1, n = 0;
+
+    for (int j = 0; bp->separate && j < bp->ninputs; j++)
+        if (bp->input[j].encoder == i) {
+            only = j;
+            n++;
+        }
+    return n > 1 ? -1 : only;
+}
+
 static int plan_encoder(struct pcv_plan *p, const struct pcv_blueprint *bp, int i,
                         struct pcv_pool *pool, struct pcv_err *e)
 {
     struct pcv_encoder *enc = &p->encoder[i];
+    const int input = only_input(bp, i);
     int r = 0;
 
     *enc = (struct pcv_encoder){
@@ -187,10 +201,10 @@ static int plan_encoder(struct pcv_plan *p, const struct pcv_blueprint *bp, int 
         .num_latents = bp->num_latents,
         .channels = bp->cross[i].d.kv_dim,
     };
-    enc->mode = pcv_encode_choose(enc, bp);
+    enc->mode = input < 0 ? PCV_ENCODE_FACTORED : pcv_encode_choose(enc, bp, input);
     if (enc->mode == PCV_ENCODE_TABLES)
-        r = plan_tables(p, enc, &bp->input[0], pool, e);
-    if (r == 0 && bp->step[0].layer == i)
+        r = plan_tables(p, enc, &bp->input[input], pool, e);
+    if (r == 0 && (bp->separate || bp->step[0].layer == i))
         r = plan_first(p, bp, enc, pool, e);
     return r;
 }
@@ -198,12 +212,23 @@ static int plan_encoder(struct pcv_plan *p, const struct pcv_blueprint *bp, int 
 /* ---- decoders
  * ------------------------------------------------------------------------------------- */
 
+/* The input whose tokens are this task's output queries. */
+static const struct pcv_adapter *queried_input(const struct pcv_blueprint *bp,
+                                               const struct pcv_task *t)
+{
+    int i = 0;
+
+    while (t->inputs && !(t->inputs >> i & 1))
+        i++;
+    return &bp->input[i];
+}
+
 static int query_table_rows(const struct pcv_blueprint *bp, const struct pcv_task *t)
 {
     int rows = 0;
 
     if (t->source == PCV_QUERY_INPUT)
-        return pcv_adapter_table_rows(&bp->input[0]);
+        return pcv_adapter_table_rows(queried_input(bp, t));
     for (int i = 0; t->source == PCV_QUERY_GRID && i < t->queries.segment[0].ngroups; i++)
         if (t->queries.segment[0].group[i].kind == PCV_GROUP_TABLE)
             rows += t->queries.segment[0].group[i].rows;
@@ -217,8 +242,37 @@ static bool writes_queries(const struct pcv_blueprint *bp, const struct pcv_task
     const double n = bp->num_latents, wide = d->qk + d->v;
 
     if (t->source == PCV_QUERY_INPUT)
-        return bp->input[0].kind == PCV_INPUT_TEXT;
+        return queried_input(bp, t)->kind == PCV_INPUT_TEXT;
     return t->source == PCV_QUERY_CALLER && (n + d->q_dim) * wide < 2 * n * d->heads * d->q_dim;
+}
+
+/* Most numbers that the queries of a grid may become when the model opens. */
+enum { MOST_CONSTANTS = 4 << 20 };
+
+/* Whether queries on a grid are cheaper as constants of the model, projected when it opens, than
+ * factored: with many heads on few channels, keys absorb more than they save. */
+static bool tabulates(const struct pcv_blueprint *bp, const struct pcv_task *t)
+{
+    const struct pcv_layer_dims *d = &t->layer.d;
+    const double n = bp->num_latents;
+
+    return t->source == PCV_QUERY_GRID && t->decoder == PCV_DECODER_ATTEND &&
+           (double)t->rows * (d->qk + d->q_dim) <= MOST_CONSTANTS &&
+           n * (d->qk + d->v) + (double)d->q_dim * d->v < d->heads * n * d->q_dim;
+}
+
+/* The rows of a grid written out, as a table of learned queries has them. */
+static int write_grid(struct pcv_plan *p, const struct pcv_task *t, const float **ret,
+                      struct pcv_err *e)
+{
+    const size_t n = (size_t)t->layer.d.q_dim;
+    float *rows = take(p, (size_t)t->rows * n), *scratch = pcv_alloc(n, sizeof(float));
+
+    if (rows && scratch)
+        pcv_tokens_rows(&t->queries, 0, t->rows, rows, scratch);
+    pcv_free(scratch);
+    *ret = rows;
+    return rows && scratch ? 0 : pcv_fail(e, PCV_ENOMEM, "no memory for %d output queries", t->rows);
 }
 
 static int plan_decoder(struct pcv_plan *p, const struct pcv_blueprint *bp, int i,
@@ -228,13 +282,14 @@ static int plan_decoder(struct pcv_plan *p, const struct pcv_blueprint *bp, int 
     const struct pcv_layer *l = &t->layer;
     struct pcv_decoder *d = &p->decoder[i];
     struct project job = {
-        .k = p->k, .norm = &l->norm_q, .eps = l->eps, .x = t->query, .rows = t->rows};
+        .k = p->k, .norm = &l->norm_q, .eps = l->eps, .rows = t->rows};
+    const bool constant = t->source == PCV_QUERY_LEARNED || tabulates(bp, t);
     float *q;
 
     *d = (struct pcv_decoder){
         .kind = t->decoder == PCV_DECODER_POOL      ? PCV_DECODE_POOL
                 : t->decoder == PCV_DECODER_LATENTS ? PCV_DECODE_LATENTS
-                : t->source == PCV_QUERY_LEARNED    ? PCV_DECODE_LEARNED
+                : constant                          ? PCV_DECODE_LEARNED
                                                     : PCV_DECODE_TOKENS,
         .layer = l,
         .norm = t->norm,
@@ -249,6 +304,13 @@ static int plan_decoder(struct pcv_plan *p, const struct pcv_blueprint *bp, int 
     d->table_rows = d->written ? 0 : query_table_rows(bp, t);
     if (d->kind != PCV_DECODE_LEARNED)
         return 0;
+    if (t->source == PCV_QUERY_GRID) {
+        const int r = write_grid(p, t, &d->query, e);
+
+        if (r < 0)
+            return r;
+    }
+    job.x = d->query;
     d->q = q = take(p, (size_t)t->rows * l->d.qk);
     if (!q)
         return pcv_fail(e, PCV_ENOMEM, "no memory for %d output queries", t->rows);
@@ -257,6 +319,27 @@ static int plan_decoder(struct pcv_plan *p, const struct pcv_blueprint *bp, int 
     job.w = &l->q;
     job.y = q;
     return project(&job, pool, e);
+}
+
+/* Same cross-attention, read by learned queries: what is prepared of an item is the same. Factored
+ * queries prepare more, of their own. */
+static bool shares_reader(const struct pcv_decoder *a, const struct pcv_decoder *b)
+{
+    return a->kind == PCV_DECODE_LEARNED && b->kind == PCV_DECODE_LEARNED &&
+           a->layer->k.w == b->layer->k.w && a->layer->val.w == b->layer->val.w &&
+           a->layer->q.w == b->layer->q.w && a->layer->out.w == b->layer->out.w;
+}
+
+static void plan_readers(struct pcv_plan *p, const struct pcv_blueprint *bp)
+{
+    for (int i = 0; i < bp->ntasks; i++) {
+        int of = 0;
+
+        while (of < i && !shares_reader(&p->decoder[of], &p->decoder[i]))
+            of++;
+        p->reader[i] = of < i ? p->reader[of] : p->nreaders++;
+        p->reader_floats[p->reader[i]] = pcv_pad_floats(pcv_decode_item_need(&p->decoder[i]));
+    }
 }
 
 int pcv_plan_make(struct pcv_plan *p, const struct pcv_blueprint *bp, const struct pcv_kernels *k,
@@ -276,5 +359,7 @@ int pcv_plan_make(struct pcv_plan *p, const struct pcv_blueprint *bp, const stru
         r = plan_encoder(p, bp, i, pool, e);
     for (int i = 0; i < bp->ntasks && r == 0; i++)
         r = plan_decoder(p, bp, i, pool, e);
+    if (r == 0)
+        plan_readers(p, bp);
     return r;
 }

@@ -13,6 +13,9 @@ struct pcv_plan {
     const struct pcv_kernels *k;
     struct pcv_encoder encoder[PCV_MAX_CROSS]; /* by cross layer */
     struct pcv_decoder decoder[PCV_MAX_TASKS]; /* by task */
+    int nreaders;                              /* decoders that tasks share, or have alone */
+    int reader[PCV_MAX_TASKS];                 /* by task: which of them */
+    size_t reader_floats[PCV_MAX_TASKS];       /* by reader: what it prepares of an item */
     int table_rows;                            /* looked-up rows of a segment, at most */
     bool repeats;                              /* latents read the input more than once */
     float **owned;

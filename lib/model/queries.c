@@ -10,18 +10,29 @@ const struct pcv_tokens *pcv_queries_of(const struct pcv_model *m, int task,
 {
     switch (m->bp.task[task].source) {
     case PCV_QUERY_GRID: return &m->bp.task[task].queries;
-    case PCV_QUERY_INPUT: return in->queries.nsegments ? &in->queries : &in->tokens;
-    case PCV_QUERY_CALLER: return &in->queries;
+    case PCV_QUERY_INPUT:
+        if (!in)
+            return NULL;
+        return in->queries.nsegments ? &in->queries : &in->tokens;
+    case PCV_QUERY_CALLER: return in ? &in->queries : NULL;
     case PCV_QUERY_LEARNED: break;
     }
     return NULL;
+}
+
+bool pcv_task_reads_input(const struct pcv_model *m, int task)
+{
+    const struct pcv_task *t = &m->bp.task[task];
+
+    return t->decoder == PCV_DECODER_ATTEND &&
+           (t->source == PCV_QUERY_INPUT || t->source == PCV_QUERY_CALLER);
 }
 
 int pcv_query_rows_all(const struct pcv_model *m, int task, const struct pcv_input *in)
 {
     const struct pcv_tokens *queries = pcv_queries_of(m, task, in);
 
-    if (m->bp.task[task].kind == PCV_TASK_FILL_MASK)
+    if (m->bp.task[task].kind == PCV_TASK_FILL_MASK && in)
         return in->positions;
     return queries ? (int)pcv_tokens_count(queries) : m->bp.task[task].rows;
 }
@@ -33,7 +44,7 @@ int pcv_query_rows_default(const struct pcv_model *m, int task, const struct pcv
     int n = 0;
 
     for (int i = 0; i < all; i++) {
-        if (m->bp.task[task].kind == PCV_TASK_FILL_MASK && in->ids[i] != PCV_TOKEN_MASK)
+        if (m->bp.task[task].kind == PCV_TASK_FILL_MASK && in && in->ids[i] != PCV_TOKEN_MASK)
             continue;
         if (n < max)
             rows[n] = i;
@@ -42,18 +53,46 @@ int pcv_query_rows_default(const struct pcv_model *m, int task, const struct pcv
     return n;
 }
 
+/* Whether the task has an answer for this input at all; in may be NULL. */
+static int check_task(const struct pcv_model *m, const struct pcv_input *in, int task,
+                      struct pcv_err *e)
+{
+    const struct pcv_task *t = &m->bp.task[task];
+
+    if (!in && pcv_task_reads_input(m, task)) {
+        pcv_fail(e, PCV_EMISSING,
+                 "the input itself is missing; the task's output queries are of it");
+        return pcv_err_at(e, "%s", t->name);
+    }
+    if (in && m->bp.separate && t->inputs && !(t->inputs >> in->which & 1)) {
+        pcv_fail(e, PCV_EUNSUPPORTED, "the task has no answer for input %s",
+                 m->bp.input[in->which].name);
+        return pcv_err_at(e, "%s", t->name);
+    }
+    if (t->source != PCV_QUERY_CALLER)
+        return 0;
+    if (in->queries.nsegments == 0) {
+        pcv_fail(e, PCV_EMISSING, "input is missing; task %s answers them", t->name);
+        return pcv_err_at(e, "queries");
+    }
+    if (pcv_tokens_count(&in->queries) > t->rows) {
+        pcv_fail(e, PCV_ELIMIT, "%lld output queries, task %s takes %d",
+                 (long long)pcv_tokens_count(&in->queries), t->name, t->rows);
+        return pcv_err_at(e, "queries");
+    }
+    return 0;
+}
+
 int pcv_query_check(const struct pcv_model *m, const struct pcv_input *in,
                     const struct pcv_query *q, struct pcv_err *e)
 {
-    int all;
+    int all, r;
 
     if (q->task < 0 || q->task >= m->bp.ntasks)
         return pcv_fail(e, PCV_EUNKNOWN, "no task of index %d", q->task);
-    if (m->bp.task[q->task].source == PCV_QUERY_CALLER && in->queries.nsegments == 0) {
-        pcv_fail(e, PCV_EMISSING, "input is missing; task %s answers them",
-                 m->bp.task[q->task].name);
-        return pcv_err_at(e, "queries");
-    }
+    r = check_task(m, in, q->task, e);
+    if (r < 0)
+        return r;
     if (q->rows && q->nrows < 0)
         return pcv_fail(e, PCV_ERANGE, "%d output queries", q->nrows);
     all = pcv_query_rows_all(m, q->task, in);

@@ -42,6 +42,7 @@ static size_t thread_need(const struct pcv_model *m, int block)
                         : pcv_encode_factored_need(enc, m->plan.table_rows));
         n = most(n, pcv_layer_tail_need(&bp->cross[i].d, block));
         n = most(n, (size_t)block * (size_t)bp->d_latents); /* queries' LayerNorm */
+        n = most(n, pcv_pass_attention_need(&bp->cross[i].d));
     }
     for (int i = 0; i < bp->nself; i++)
         n = most(n, pcv_self_need(&bp->self[i], bp->num_latents, block));
@@ -126,7 +127,35 @@ void pcv_ws_free(struct pcv_ws *ws)
     free(ws->jobs);
     free(ws->pack);
     free(ws->groups);
+    free(ws->fresh);
+    free(ws->first);
+    free(ws->claims);
     free(ws);
+}
+
+static int reserve_items(struct pcv_ws *ws, int n, struct pcv_err *e)
+{
+    int *fresh, *first;
+    uint32_t *claims;
+
+    if (n <= ws->max_items)
+        return 0;
+    fresh = calloc((size_t)n, sizeof(*fresh));
+    first = calloc((size_t)n, sizeof(*first));
+    claims = calloc((size_t)n, sizeof(*claims));
+    if (!fresh || !first || !claims) {
+        free(fresh);
+        free(first);
+        free(claims);
+        return pcv_fail(e, PCV_ENOMEM, "no memory for %d items", n);
+    }
+    free(ws->fresh);
+    free(ws->first);
+    free(ws->claims);
+    ws->fresh = fresh;
+    ws->first = first;
+    ws->claims = claims;
+    return 0;
 }
 
 int pcv_ws_reserve(struct pcv_ws *ws, const struct pcv_model *m, int max_items, int flags,
@@ -139,6 +168,8 @@ int pcv_ws_reserve(struct pcv_ws *ws, const struct pcv_model *m, int max_items, 
     if (max_items < 1)
         return pcv_fail(e, PCV_ERANGE, "a workspace for %d items", max_items);
     r = pcv_ws_reserve_jobs(ws, 4 * max_items, e);
+    if (r == 0)
+        r = reserve_items(ws, max_items, e);
     if (r < 0)
         return r;
     if (need > ws->capacity) {

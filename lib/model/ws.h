@@ -46,6 +46,8 @@ struct pcv_ws {
     const struct pcv_decode_job **pack;
     struct pcv_decode_group *groups;
     int job_capacity;
+    int *fresh, *first; /* [max_items] */
+    uint32_t *claims;   /* [max_items] */
 };
 
 #endif

@@ -1,25 +1,58 @@
 """The shipped model is as good as its README says, measured as its users would see it."""
 
+import json
 import subprocess
 import sys
 
-import pytest
-
 from models import BUILD, ROOT
 
-MODEL = ROOT / "etc" / "models" / "fashion"
+MODEL = ROOT / "etc" / "models" / "senses"
+SAMPLES = MODEL / "samples"
 # Sanitizers are slow, and change no answer: the first of the pictures are enough for them.
 COUNT, AT_LEAST = (1000, 0.85) if "san" in BUILD.name else (10000, 0.88)
 
 
-@pytest.mark.skipif(not (MODEL / "model.safetensors").exists(), reason="the model is not trained yet")
-def test_pictures_through_the_daemon(start_daemon):
-    d = start_daemon({"fashion": MODEL}, "--log-level=warn")
+def test_garments_through_the_daemon(start_daemon):
+    d = start_daemon({"senses": MODEL}, "--log-level=warn")
     done = subprocess.run(
         [sys.executable, ROOT / "tests" / "http" / "accuracy.py", "--url", f"http://{d.address}",
-         "--model", "fashion", "--limit", str(COUNT), "--at-least", str(AT_LEAST)],
+         "--limit", str(COUNT), "--at-least", f"garment={AT_LEAST}"],
         capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert f" of {COUNT})" in done.stdout, done.stdout
-    assert d.metric("perceiverd_requests_total", model="fashion", code="200") == COUNT
+    assert f" of {COUNT} pictures" in done.stdout, done.stdout
+    assert d.metric("perceiverd_requests_total", model="senses", code="200") == COUNT
+    d.stop()
+
+
+def best(d, sample, task, kind):
+    reply = d.ask("POST", f"/v1/models/senses/perceive?task={task}&top_k=1",
+                  (SAMPLES / sample).read_bytes(), {"Content-Type": kind})
+    assert reply.status == 200, reply.body
+    return reply.json["results"][0]["labels"][0]["label"]
+
+
+def test_samples_are_what_they_are_called(start_daemon):
+    """Files of held-out data, each named by what it shows or says."""
+    d = start_daemon({"senses": MODEL}, "--log-level=warn")
+    garments = {"ankle-boot.png": "Ankle boot", "bag.png": "Bag", "trouser.png": "Trouser",
+                "pullover.png": "Pullover"}
+    assert {s: best(d, s, "garment", "image/png") for s in garments} == garments
+    digits = sorted(SAMPLES.glob("digit-*.png"))
+    assert digits and [best(d, p.name, "digit", "image/png") for p in digits] == [
+        p.stem.split("-")[1] for p in digits]
+    sounds = sorted(SAMPLES.glob("*.wav"))
+    assert sounds and [best(d, p.name, "spoken-digit", "audio/wav") for p in sounds] == [
+        p.stem.split("-")[0] for p in sounds]
+    d.stop()
+
+
+def test_verses_are_completed(start_daemon):
+    """Masked bytes of words that the King James Bible has thousands of times."""
+    d = start_daemon({"senses": MODEL}, "--log-level=warn")
+    text = ("And the LORD said unto M[MASK]ses, Stretch out thine hand over the sea, that the w[MASK]ters "
+            "may come again upon the Egyptians, upon their chariots, and upon their horsem[MASK]n.")
+    reply = d.perceive("senses", {"text": text}, [{"task": "fill-mask", "top_k": 1}])
+    assert reply.status == 200, reply.body
+    best_bytes = [m["candidates"][0]["label"] for m in reply.json["results"][0]["masks"]]
+    assert best_bytes == ["o", "a", "e"], json.dumps(reply.json["results"])
     d.stop()

@@ -74,6 +74,7 @@ static struct pcv_decode_job make_job(const struct world *w, const struct pcv_ke
 {
     const int n = w->d.latents, block = (n + 1) / 2;
     struct pcv_decode_job job = {
+        .d = &w->d,
         .latents = it->latents,
         .item_scratch = it->scratch,
         .absorbed = absorbed,
@@ -204,14 +205,14 @@ static void shared_tiles_match_and_are_stable(void **state)
             jobs[i] = make_job(w, k, &items[i], i % 2, rows[i], counts[i]);
             pack[i] = &jobs[i];
         }
-        pcv_decode_pack(&w->d, k, pack, LEN(counts), w->scratch);
+        pcv_decode_pack(k, pack, LEN(counts), w->scratch);
         for (size_t i = 0; i < LEN(counts); i++) {
             struct pcv_decode_job alone = jobs[i];
             const struct pcv_decode_job *one = &alone;
 
             check_job(w, &items[i], &jobs[i]);
             alone.logits = floats((size_t)(counts[i] * w->d.width));
-            pcv_decode_pack(&w->d, k, &one, 1, w->scratch);
+            pcv_decode_pack(k, &one, 1, w->scratch);
             CHECK_BITS(alone.logits, jobs[i].logits, (size_t)(counts[i] * w->d.width));
         }
     }

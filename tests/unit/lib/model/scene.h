@@ -12,6 +12,7 @@ struct scene {
     struct pcv_model *m;
     struct pcv_ws *ws;
     struct pcv_input *in[SCENE_ITEMS];
+    struct pcv_latents *kept[SCENE_ITEMS]; /* NULL, or what scene_run fills or reads */
     struct pcv_query q[SCENE_ITEMS][SCENE_QUERIES];
     int nq[SCENE_ITEMS];
     int32_t *rows[SCENE_ITEMS][SCENE_QUERIES];
@@ -167,6 +168,7 @@ static inline void scene_run(const struct scene *s, struct pcv_ws *ws, const int
             q[i][j].logits = out[i].logits[j] = answer_room(answer_logits(s, w, j));
         }
         items[i] = (struct pcv_item){.input = s->in[w],
+                                     .kept = s->kept[w],
                                      .queries = q[i],
                                      .nqueries = s->nq[w],
                                      .cancelled = cancelled ? cancelled[i] : NULL,

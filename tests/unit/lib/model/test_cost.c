@@ -96,8 +96,8 @@ static void costs(const char *name, double encode, double process, double decode
     m.plan.encoder[0] = (struct pcv_encoder){.layer = &m.bp.cross[0],
                                              .num_latents = m.bp.num_latents,
                                              .channels = m.bp.cross[0].d.kv_dim};
-    m.plan.encoder[0].mode = pcv_encode_choose(&m.plan.encoder[0], &m.bp);
-    pcv_cost_nominal(&m, &done, &dense);
+    m.plan.encoder[0].mode = pcv_encode_choose(&m.plan.encoder[0], &m.bp, 0);
+    pcv_cost_nominal(&m, 0, &done, &dense);
     CHECK_ONE(dense.encode * 1e-9, encode, digit / 2, "%s", name);
     CHECK_ONE(dense.process * 1e-9, process, digit * (process > 100 ? 5 : 0.5), "%s", name);
     CHECK_ONE(dense.decode * 1e-9, decode, digit / 2, "%s", name);
@@ -210,7 +210,7 @@ static void an_item_costs_what_it_asks(void **state)
     CHECK_OK(pcv_model_open(&tiny, tiny_model(&tiny_masked_lm), NULL, &e), e);
     CHECK_OK(pcv_input_from_media(&in, tiny, &text, 1, &e), e); /* as long as the model takes */
     item.input = in;
-    pcv_cost_nominal(tiny, &nominal[0], &nominal[1]);
+    pcv_cost_nominal(tiny, 0, &nominal[0], &nominal[1]);
     pcv_cost_item(tiny, &item, &none[0], &none[1]);
     item.nqueries = 1;
     pcv_cost_item(tiny, &item, &all[0], &all[1]);
@@ -245,12 +245,12 @@ static void deep_models_are_counted(void **state)
     (void)state;
     t.layers = 1;
     CHECK_OK(pcv_model_open(&tiny, tiny_model(&t), NULL, &e), e);
-    pcv_cost_nominal(tiny, &one, NULL);
+    pcv_cost_nominal(tiny, 0, &one, NULL);
     pcv_model_close(tiny);
     t.layers = 20;
     t.blocks = 10;
     CHECK_OK(pcv_model_open(&tiny, tiny_model(&t), NULL, &e), e);
-    pcv_cost_nominal(tiny, &many, NULL);
+    pcv_cost_nominal(tiny, 0, &many, NULL);
     assert_true(many.process == 200 * one.process);
     assert_true(many.encode == one.encode && many.decode == one.decode);
     pcv_model_close(tiny);

@@ -1,0 +1,40 @@
+/* sound.c - sounds as tokens: patches of samples, or frames of a spectrum. */
+#include "lib/input/input.h"
+#include "lib/input/spectrum.h"
+
+#include <math.h>
+
+/* [n] samples to planes [patch, tokens]; the last patch is filled up with silence. */
+static void cut_patches(const float *samples, int64_t n, int patch, int64_t tokens, float *planes)
+{
+    for (int k = 0; k < patch; k++)
+        for (int64_t i = 0; i < tokens; i++)
+            planes[k * tokens + i] = i * patch + k < n ? samples[i * patch + k] : 0;
+}
+
+int pcv_sound_append(struct pcv_input *in, const struct pcv_adapter *a, const float *samples,
+                     int64_t n, struct pcv_err *e)
+{
+    const struct pcv_grid_adapter *g = &a->grid;
+    int64_t tokens;
+    float *planes;
+    int size, r = 0;
+
+    if (n < 1 || n > g->samples)
+        return pcv_fail(e, PCV_ESHAPE, "%lld samples; the model takes 1 to %d", (long long)n,
+                        g->samples);
+    for (int64_t i = 0; i < n; i++)
+        if (!isfinite(samples[i]))
+            return pcv_fail(e, PCV_ERANGE, "element %lld is not finite", (long long)i);
+    tokens =
+        g->spectrum ? pcv_spectrum_frames(g->spectrum, n) : (n + g->patch[0] - 1) / g->patch[0];
+    size = (int)tokens;
+    planes = pcv_input_take(in, (size_t)g->raw * (size_t)tokens, sizeof(float));
+    if (!planes)
+        return pcv_fail(e, PCV_ENOMEM, "no memory for %lld tokens", (long long)tokens);
+    if (g->spectrum)
+        r = pcv_spectrum_run(g->spectrum, samples, n, planes, e);
+    else
+        cut_patches(samples, n, g->patch[0], tokens, planes);
+    return r < 0 ? r : pcv_grid_append(in, a, planes, &size, NULL, e);
+}
