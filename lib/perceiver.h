@@ -88,6 +88,7 @@ struct pcv_input_info {
     enum pcv_input_kind kind;
     const char *const *media; /* media types accepted, NULL-terminated: "image/png", ... */
     int64_t max_tokens;       /* most tokens one input may have */
+    const char *encoder;      /* what the model calls the cross-attention that reads it, or NULL */
 };
 
 struct pcv_task_info {

@@ -32,6 +32,7 @@ struct eval {
     struct pcv_input **inputs; /* [batch] */
     struct pcv_item *items;    /* [batch] */
     struct pcv_query *queries; /* [batch, ntasks] */
+    int asked[64], nasked;     /* tasks that have an answer for the input */
     float *logits[64];         /* by task: [batch, rows, width] */
     int64_t rows[64];
     int32_t *points[64]; /* by task: output query rows that a tensor names, or NULL */
@@ -94,12 +95,57 @@ static int adapt(struct eval *v, struct pcv_err *e)
     return 0;
 }
 
+/* Room for the results of a task, for as many rows as the inputs or a tensor say. */
+static int take_task(struct eval *v, int t, struct pcv_err *e)
+{
+    const size_t width = (size_t)pcv_model_info(v->m)->tasks[t].width;
+    int n;
+    const int r =
+        pcv_query_rows_from_tensors(v->m, t, v->tensors, v->ntensors, &v->points[t], &n, e);
+
+    if (r < 0)
+        return r;
+    v->rows[t] = v->points[t] ? n : pcv_query_rows_all(v->m, t, v->inputs[0]);
+    v->logits[t] = calloc((size_t)v->batch * (size_t)v->rows[t] * width, sizeof(float));
+    return v->logits[t] ? 0 : no_memory(e);
+}
+
+/* What is asked of row i of the batch: all that has an answer. */
+static int ask(struct eval *v, size_t i, struct pcv_err *e)
+{
+    const struct pcv_model_info *info = pcv_model_info(v->m);
+    const size_t width = (size_t)info->num_latents * (size_t)info->d_latents;
+    struct pcv_item *it = &v->items[i];
+    int r = 0;
+
+    it->queries = v->queries + i * (size_t)info->ntasks;
+    it->nqueries = v->nasked;
+    it->encoded = v->encoded ? v->encoded + i * width : NULL;
+    it->latents = v->latents ? v->latents + i * width : NULL;
+    for (int k = 0; k < v->nasked && r == 0; k++) {
+        const int t = v->asked[k];
+
+        it->queries[k] = (struct pcv_query){
+            .task = t,
+            .rows = v->points[t],
+            .nrows = (int)v->rows[t],
+            .logits = v->logits[t] + i * (size_t)v->rows[t] * (size_t)info->tasks[t].width,
+        };
+        if (v->rows[t] > 0) /* none: queries of the caller that are not given */
+            r = pcv_query_check(v->m, v->inputs[i], &it->queries[k], e);
+        if (r < 0)
+            pcv_err_at(e, "%s", info->tasks[t].name);
+    }
+    return r;
+}
+
 /* Results are as large as the inputs say: taken once, after the first adapt. */
 static int take_results(struct eval *v, struct pcv_err *e)
 {
     const struct pcv_model_info *info = pcv_model_info(v->m);
     const size_t width = (size_t)info->num_latents * (size_t)info->d_latents;
     const size_t batch = (size_t)v->batch;
+    int r = 0;
 
     if (v->o.stages) {
         v->encoded = malloc(batch * width * sizeof(float));
@@ -107,35 +153,14 @@ static int take_results(struct eval *v, struct pcv_err *e)
         if (!v->encoded || !v->latents)
             return no_memory(e);
     }
-    for (int t = 0; t < info->ntasks; t++) {
-        int n;
-        const int r =
-            pcv_query_rows_from_tensors(v->m, t, v->tensors, v->ntensors, &v->points[t], &n, e);
-
-        if (r < 0)
-            return r;
-        v->rows[t] = v->points[t] ? n : pcv_query_rows_all(v->m, t, v->inputs[0]);
-        v->logits[t] =
-            calloc(batch * (size_t)v->rows[t] * (size_t)info->tasks[t].width, sizeof(float));
-        if (!v->logits[t])
-            return no_memory(e);
-    }
-    for (size_t i = 0; i < batch; i++) {
-        struct pcv_item *it = &v->items[i];
-
-        it->queries = v->queries + i * (size_t)info->ntasks;
-        it->nqueries = info->ntasks;
-        it->encoded = v->encoded ? v->encoded + i * width : NULL;
-        it->latents = v->latents ? v->latents + i * width : NULL;
-        for (int t = 0; t < info->ntasks; t++)
-            it->queries[t] = (struct pcv_query){
-                .task = t,
-                .rows = v->points[t],
-                .nrows = (int)v->rows[t],
-                .logits = v->logits[t] + i * (size_t)v->rows[t] * (size_t)info->tasks[t].width,
-            };
-    }
-    return 0;
+    for (int t = 0; t < info->ntasks && r == 0; t++)
+        if (info->tasks[t].inputs >> pcv_input_which(v->inputs[0]) & 1) {
+            v->asked[v->nasked++] = t;
+            r = take_task(v, t, e);
+        }
+    for (size_t i = 0; i < batch && r == 0; i++)
+        r = ask(v, i, e);
+    return r;
 }
 
 static int run(struct eval *v, struct pcv_err *e)
@@ -172,6 +197,14 @@ static int run(struct eval *v, struct pcv_err *e)
     return r;
 }
 
+/* "attention_mask", "mask" or "text.mask". */
+static bool is_mask(const char *name)
+{
+    const size_t n = strlen(name);
+
+    return n >= 4 && strcmp(name + n - 4, "mask") == 0 && (n == 4 || strchr("_.", name[n - 5]));
+}
+
 /* The whole token array, masked tokens too: adapted again without the mask. */
 static int adapted_inputs(struct eval *v, struct pcv_tensor *out, struct pcv_err *e)
 {
@@ -180,8 +213,7 @@ static int adapted_inputs(struct eval *v, struct pcv_tensor *out, struct pcv_err
     int64_t tokens = 0, channels = 0;
 
     for (int i = 0; i < v->ntensors; i++)
-        if (strcmp(v->tensors[i].name, "attention_mask") != 0 &&
-            strcmp(v->tensors[i].name, "mask") != 0)
+        if (!is_mask(v->tensors[i].name))
             kept[n++] = v->tensors[i];
     for (int64_t i = 0; i < v->batch && r == 0; i++) {
         struct pcv_input *in;
@@ -210,7 +242,8 @@ static int write_results(struct eval *v, struct pcv_err *e)
     struct pcv_tensor out[70] = {0};
     int n = 0, r = 0;
 
-    for (int t = 0; t < info->ntasks; t++) {
+    for (int i = 0; i < v->nasked; i++) {
+        const int t = v->asked[i];
         const struct pcv_tensor_spec *s = &info->tasks[t].output;
         struct pcv_tensor *o = &out[n++];
 

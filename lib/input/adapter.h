@@ -77,6 +77,7 @@ struct pcv_adapter {
     const char *name; /* static, or the blueprint's: "text" */
     enum pcv_input_kind kind;
     int encoder;                         /* separate inputs: cross-attention that reads it */
+    const char *encoder_name;            /* the blueprint's, or NULL: it has none */
     int channels;                        /* of a token, padding included */
     struct pcv_tensor_spec tensor, mask; /* mask.name NULL: none */
     struct pcv_text_adapter text;        /* PCV_INPUT_TEXT */

@@ -88,6 +88,11 @@ void pcv_spectrum_free(struct pcv_spectrum *s)
     pcv_free(s);
 }
 
+size_t pcv_spectrum_bytes(const struct pcv_spectrum *s)
+{
+    return sizeof(*s) + (size_t)s->bins * (size_t)(2 * s->n.window + s->n.bands) * sizeof(float);
+}
+
 /* ---- frames ---------------------------------------------------------------------------------- */
 
 int64_t pcv_spectrum_frames(const struct pcv_spectrum *s, int64_t n)

@@ -29,6 +29,8 @@ PCV_CHECK int pcv_spectrum_new(struct pcv_spectrum **ret, const struct pcv_spect
                                struct pcv_err *e);
 void pcv_spectrum_free(struct pcv_spectrum *s); /* NULL is fine */
 
+size_t pcv_spectrum_bytes(const struct pcv_spectrum *s);
+
 /* Frames of n >= 1 samples. */
 int64_t pcv_spectrum_frames(const struct pcv_spectrum *s, int64_t n);
 

@@ -83,7 +83,8 @@ struct pcv_blueprint {
     int padded_rows;   /* output queries it computes when fewer are asked (dense cost): 0 = none */
     float *owned[256]; /* computed while binding, freed with the blueprint */
     int nowned;
-    char *strings[64]; /* names that come from the configuration, likewise */
+    uint64_t owned_bytes; /* of them and of spectra */
+    char *strings[64];    /* names that come from the configuration, likewise */
     int nstrings;
     struct pcv_spectrum *spectra[PCV_MAX_INPUTS]; /* by input, likewise */
 };

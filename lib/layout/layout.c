@@ -71,10 +71,12 @@ float *pcv_blueprint_own(struct pcv_blueprint *bp, size_t count, struct pcv_err 
 
     if (bp->nowned < (int)(sizeof(bp->owned) / sizeof(bp->owned[0])))
         p = pcv_alloc(count, sizeof(float));
-    if (p)
+    if (p) {
         bp->owned[bp->nowned++] = p;
-    else
+        bp->owned_bytes += count * sizeof(float);
+    } else {
         pcv_fail(e, PCV_ENOMEM, "no memory for %zu numbers", count);
+    }
     return p;
 }
 

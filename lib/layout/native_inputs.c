@@ -222,6 +222,7 @@ static int spectrum(struct native_binder *b, int i, const json_t *in)
     if (r < 0)
         return pcv_native_at(b, "$.inputs[%d].spectrum", i);
     g->spectrum = b->bp->spectra[i];
+    b->bp->owned_bytes += pcv_spectrum_bytes(g->spectrum);
     return content(b, i, in, n.bands);
 }
 
@@ -379,7 +380,8 @@ static int name_input(struct native_binder *b, int i, const json_t *in)
         return pcv_native_at(b, "$.inputs[%d].encoder", i);
     }
     a->name = pcv_native_name(b, name, NULL);
-    return a->name ? 0 : PCV_ENOMEM;
+    a->encoder_name = a->name ? pcv_native_name(b, encoder, NULL) : NULL;
+    return a->encoder_name ? 0 : PCV_ENOMEM;
 }
 
 static int read_input(struct native_binder *b, int i, const json_t *in)
