@@ -331,7 +331,7 @@ static int adapt_pair(struct adapt *a)
     const char *field = a->request->keep_ms ? "keep" : a->request->stream ? "stream" : NULL;
     if (!field)
         return srv_adapt_flow(a);
-    pcv_fail(a->e, PCV_EUNSUPPORTED, "a pair of pictures has no such thing");
+    pcv_fail(a->e, PCV_EFORMAT, "a pair of pictures has no such thing");
     return pcv_err_at(a->e, "$.%s", field);
 }
 

@@ -148,7 +148,7 @@ int srv_adapt_flow(struct adapt *a)
     struct pcv_flow *pair;
     int n;
     if (a->request->nitems > 1) {
-        pcv_fail(a->e, PCV_EUNSUPPORTED, "pairs of pictures are asked one at a time");
+        pcv_fail(a->e, PCV_EFORMAT, "pairs of pictures are asked one at a time");
         return pcv_err_at(a->e, "$.inputs");
     }
     if (srv_adapt_flow_query(a) || srv_adapt_media(a, 0, &media, &n))

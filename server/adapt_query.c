@@ -187,7 +187,7 @@ static bool can_answer(struct adapt *a, int item, int query, int task)
     char names[160];
     const int which = which_of(a, item);
     if (task >= 0 && !srv_adapt_takes(&a->info->tasks[task], which)) {
-        pcv_fail(a->e, PCV_EUNSUPPORTED, "%s answers %s, not %s", a->info->tasks[task].name,
+        pcv_fail(a->e, PCV_EFORMAT, "%s answers %s, not %s", a->info->tasks[task].name,
                  inputs_of(a, task, names, sizeof names), a->info->inputs[which].name);
         srv_adapt_at_query(a, query, "task");
         return false;
@@ -355,12 +355,17 @@ int srv_adapt_flow_query(struct adapt *a)
         if (named_task(a, i, &task))
             return a->e->code;
         if (task < 0) {
-            pcv_fail(a->e, PCV_EUNSUPPORTED, "pairs of pictures have no %s",
+            pcv_fail(a->e, PCV_EFORMAT, "pairs of pictures have no %s",
                      a->request->queries[i].task);
             return srv_adapt_at_query(a, i, "task");
         }
         if (check_fields(a, i, task))
             return a->e->code;
+    }
+    if (a->request->nqueries > 1 && a->request->format != WIRE_JSON) {
+        pcv_fail(a->e, PCV_EFORMAT, "a file holds one answer, and %d are asked",
+                 a->request->nqueries);
+        return pcv_err_at(a->e, "format");
     }
     if (a->request->nqueries > 1) {
         pcv_fail(a->e, PCV_EFORMAT, "flow is asked once; name all points in one query");
@@ -426,7 +431,7 @@ int srv_adapt_oip(struct adapt *a)
             return task;
         if (!srv_adapt_takes(&a->info->tasks[task], which)) {
             char names[160];
-            pcv_fail(a->e, PCV_EUNSUPPORTED, "output %s is of %s, not of %s", r->outputs[i].name,
+            pcv_fail(a->e, PCV_EFORMAT, "output %s is of %s, not of %s", r->outputs[i].name,
                      inputs_of(a, task, names, sizeof names), a->info->inputs[which].name);
             return pcv_err_at(a->e, "$.outputs[%d].name", i);
         }

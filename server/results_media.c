@@ -73,10 +73,12 @@ int srv_native_flow(struct srv_native *n, const struct srv_answer *a, struct wir
 void srv_native_colors(const struct pcv_task_info *t, const float *from, int64_t pixels, float *to)
 {
     const int width = t->width;
+    const float one[3] = {1, 1, 1};
+    const float *std = t->std[0] > 0 ? t->std : one; /* numbers that are colours already */
     for (int64_t i = 0; i < pixels; i++)
         for (int c = 0; c < width; c++) {
             const int k = c < 3 ? c : 0;
-            to[i * width + c] = from[i * width + c] * t->std[k] + t->mean[k];
+            to[i * width + c] = from[i * width + c] * std[k] + t->mean[k];
         }
 }
 
