@@ -23,7 +23,7 @@ ALL_CFLAGS = -std=gnu11 -D_GNU_SOURCE -I. $(WARN) $(OPT) -fPIC -fvisibility=hidd
 LDFLAGS += -pthread $(if $(SAN),-fsanitize=$(SAN))
 
 PKGS    := openblas jansson spng libjpeg libzip sndfile samplerate
-SRV_PKGS := libuv libmicrohttpd libsystemd inih zlib
+SRV_PKGS := libuv libmicrohttpd libsystemd inih zlib libsodium
 # Asked once, and not before it is needed: on a bare machine the packages come first.
 once = $(eval $(1) := $(shell $(2)))$($(1))
 LIB_LIBS = $(call once,LIB_LIBS,pkg-config --libs $(PKGS) && echo -lm)

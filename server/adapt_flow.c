@@ -7,7 +7,7 @@
 
 bool srv_adapt_is_flow(const struct adapt *a)
 {
-    return a->info->ninputs == 1 && a->info->inputs[0].kind == PCV_INPUT_IMAGE_PAIR;
+    return !a->p->kept && a->info->ninputs == 1 && a->info->inputs[0].kind == PCV_INPUT_IMAGE_PAIR;
 }
 
 void srv_job_flow_free(struct srv_job_flow *f)
@@ -24,10 +24,6 @@ void srv_job_flow_free(struct srv_job_flow *f)
 static int take_points(struct adapt *a, struct srv_job_flow *f)
 {
     const struct wire_query *q = a->request->nqueries ? &a->request->queries[0] : NULL;
-    if (a->job->nslots > 1) {
-        pcv_fail(a->e, PCV_EFORMAT, "flow is asked once; name all points in one query");
-        return pcv_err_at(a->e, "$.queries[1]");
-    }
     f->npoints = q ? q->npoints : 0;
     f->points = q ? q->points : NULL;
     for (int i = 0; i < f->npoints; i++)
@@ -66,16 +62,16 @@ static int take_rows(struct adapt *a, struct srv_job_flow *f, int *count, int64_
 static int take_memory(struct adapt *a, const struct pcv_flow *pair, int nitems, int64_t total)
 {
     const struct srv_job_flow *f = a->job->flow;
-    struct srv_job_task *t = &a->job->tasks[0];
+    struct srv_answer *answer = &a->job->answers[0];
     double pixels = f->npoints ? f->npoints : (double)f->grid.width * f->grid.height;
     double reply = f->npoints ? 100 : 8 + 3 + 11; /* numbers, colours, base64 or PNG */
     if (srv_adapt_budget(a, (double)nitems * (double)pcv_flow_input_bytes(pair) +
                                 (double)total * 8 + pixels * reply))
         return a->e->code;
-    t->total = total;
-    t->rows = nitems ? (total + nitems - 1) / nitems : 0; /* on average, to judge sizes by */
-    t->logits = malloc((size_t)total * 2 * sizeof(float));
-    return t->logits ? 0 : pcv_fail(a->e, PCV_ENOMEM, "no memory for a flow field");
+    answer->rows = total;
+    answer->width = 2;
+    answer->numbers = malloc((size_t)total * 2 * sizeof(float));
+    return answer->numbers ? 0 : pcv_fail(a->e, PCV_ENOMEM, "no memory for a flow field");
 }
 
 static int make_tile(struct adapt *a, const struct pcv_flow *pair, int tile, int rows, int i,
@@ -83,19 +79,21 @@ static int make_tile(struct adapt *a, const struct pcv_flow *pair, int tile, int
 {
     struct srv_job *j = a->job;
     struct srv_job_flow *f = j->flow;
-    float *logits = j->tasks[0].logits + 2 * at;
-    if (atomic_load(a->cancelled))
+    float *numbers = j->answers[0].numbers + 2 * at;
+    if (atomic_load(a->p->cancelled))
         return pcv_fail(a->e, PCV_EIO, "cancelled");
-    if (pcv_flow_input(&j->inputs[i], pair, tile, a->e))
+    if (pcv_flow_input(&j->of[i].input, pair, tile, a->e))
         return a->e->code;
-    j->queries[i] = (struct pcv_query){.task = j->tasks[0].task,
+    j->queries[i] = (struct pcv_query){.task = j->answers[0].task,
                                        .nrows = rows,
                                        .rows = f->npoints ? f->rows[tile] : NULL,
-                                       .logits = logits};
-    j->items[i] = (struct pcv_item){
-        .input = j->inputs[i], .queries = &j->queries[i], .nqueries = 1, .cancelled = a->cancelled};
-    f->tile[tile] = logits;
-    srv_adapt_count(a, &j->items[i]);
+                                       .logits = numbers};
+    j->items[i] = (struct pcv_item){.input = j->of[i].input,
+                                    .queries = &j->queries[i],
+                                    .nqueries = 1,
+                                    .cancelled = a->p->cancelled};
+    f->tile[tile] = numbers;
+    j->tokens += pcv_input_tokens(j->of[i].input);
     return 0;
 }
 
@@ -109,13 +107,18 @@ static int make_tiles(struct adapt *a, const struct pcv_flow *pair, int *count)
         return a->e->code;
     for (int t = 0; t < tiles; t++)
         n += count[t] > 0;
-    if (n > a->max_items) {
+    if (n > a->p->max_items) {
         pcv_fail(a->e, PCV_ELIMIT, "%d x %d pixels are %d tiles, more than the %d taken at once",
-                 f->grid.width, f->grid.height, n, a->max_items);
+                 f->grid.width, f->grid.height, n, a->p->max_items);
         return pcv_err_at(a->e, "$.inputs");
     }
     if (take_memory(a, pair, n, total) || srv_adapt_room(a, n))
         return a->e->code;
+    a->job->queries = calloc((size_t)n + 1, sizeof *a->job->queries);
+    if (!a->job->queries)
+        return pcv_fail(a->e, PCV_ENOMEM, "no memory for %d tiles", n);
+    a->job->run = a->job->items;
+    a->job->nrun = n;
     for (int t = 0, i = 0; t < tiles; t++) {
         if (count[t] && make_tile(a, pair, t, count[t], i++, at))
             return a->e->code;
@@ -141,12 +144,19 @@ static int adapt_pair(struct adapt *a, const struct pcv_flow *pair)
 
 int srv_adapt_flow(struct adapt *a)
 {
-    struct pcv_media media[WIRE_MAX_MEDIA];
+    struct pcv_media *media;
     struct pcv_flow *pair;
-    srv_adapt_media(a, media);
-    int code = pcv_flow_open(&pair, a->model, media, a->request->nmedia, a->e);
+    int n;
+    if (a->request->nitems > 1) {
+        pcv_fail(a->e, PCV_EFORMAT, "pairs of pictures are asked one at a time");
+        return pcv_err_at(a->e, "$.inputs");
+    }
+    if (srv_adapt_flow_query(a) || srv_adapt_media(a, 0, &media, &n))
+        return a->e->code;
+    int code = pcv_flow_open(&pair, a->model, media, n, a->e);
+    free(media);
     if (code)
-        return srv_adapt_at_input(a, code);
+        return srv_adapt_at_input(a, 0, code);
     a->job->flow = calloc(1, sizeof *a->job->flow);
     code = a->job->flow ? adapt_pair(a, pair) : pcv_fail(a->e, PCV_ENOMEM, "no memory");
     pcv_flow_free(pair);

@@ -176,6 +176,22 @@ void srv_batcher_unreserve(struct srv_batcher *b, int model)
     b->queues[model].reserved--;
 }
 
+static enum srv_verdict queue_up(struct queue *q, struct srv_ticket *t)
+{
+    if (!srv_heap_push(&q->heap, &t->node))
+        return SRV_NO_ROOM;
+    q->items += t->items;
+    q->gmac += t->gmac;
+    return SRV_TAKEN;
+}
+
+enum srv_verdict srv_batcher_again(struct srv_batcher *b, struct srv_ticket *t)
+{
+    t->arrival = b->arrivals++;
+    t->node.place = 0;
+    return queue_up(&b->queues[t->model], t);
+}
+
 enum srv_verdict srv_batcher_push(struct srv_batcher *b, struct srv_ticket *t, uint64_t now_ns,
                                   double *retry_s)
 {
@@ -189,11 +205,7 @@ enum srv_verdict srv_batcher_push(struct srv_batcher *b, struct srv_ticket *t, u
     }
     if (too_late(b, t, now_ns, retry_s))
         return SRV_LATE;
-    if (!srv_heap_push(&q->heap, &t->node))
-        return SRV_NO_ROOM;
-    q->items += t->items;
-    q->gmac += t->gmac;
-    return SRV_TAKEN;
+    return queue_up(q, t);
 }
 
 void srv_batcher_remove(struct srv_batcher *b, struct srv_ticket *t)

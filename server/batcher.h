@@ -66,6 +66,9 @@ void srv_batcher_unreserve(struct srv_batcher *b, int model);
 enum srv_verdict srv_batcher_push(struct srv_batcher *b, struct srv_ticket *t, uint64_t now_ns,
                                   double *retry_s);
 
+/* The next piece of a request that was taken before: refused only without memory. */
+enum srv_verdict srv_batcher_again(struct srv_batcher *b, struct srv_ticket *t);
+
 /* Takes a ticket back; fine when it is not queued. */
 void srv_batcher_remove(struct srv_batcher *b, struct srv_ticket *t);
 

@@ -31,6 +31,8 @@ static void on_prepare(uv_prepare_t *p)
     struct srv_flow *f = p->data;
     uint64_t now = srv_now_ns();
     srv_flow_expire(f, now);
+    srv_store_expire(f->store, now);
+    srv_flow_wake(f);
     srv_flow_dispatch(f, now);
     set_timer(f, now);
 }
@@ -78,6 +80,8 @@ static void release(struct srv_flow *f)
     free(f->flights);
     free(f->taken);
     srv_batcher_free(f->batcher);
+    srv_store_free(f->store);
+    srv_share_free(f->share);
     srv_heap_clear(&f->deadlines);
     free(f);
 }
@@ -98,6 +102,22 @@ static int new_flights(struct srv_flow *f, struct pcv_err *e)
     return ok ? 0 : pcv_fail(e, PCV_ENOMEM, "no memory for %zu lanes", n);
 }
 
+static void on_evicted(void *ctx, int model, enum srv_evicted why)
+{
+    static const char *const reasons[SRV_EVICTED] = {"budget", "expired", "deleted"};
+    struct srv_flow *f = ctx;
+    srv_metrics_add(f->c.metrics, SRV_M_latents_evictions_total, 1,
+                    SRV_LABELS(f->c.registry->models[model].name, reasons[why]));
+}
+
+static int new_store(struct srv_flow *f, struct pcv_err *e)
+{
+    f->share = srv_share_new();
+    if (!f->share)
+        return pcv_fail(e, PCV_ENOMEM, "no memory");
+    return srv_store_new(&f->store, (size_t)f->c.config->latents_memory, on_evicted, f, e);
+}
+
 int srv_flow_new(struct srv_flow **ret, const struct srv_flow_parts *parts, struct pcv_err *e)
 {
     struct srv_flow *f = calloc(1, sizeof *f);
@@ -107,7 +127,7 @@ int srv_flow_new(struct srv_flow **ret, const struct srv_flow_parts *parts, stru
     f->deadlines.before = alarm_before;
     f->budget.limit = (size_t)parts->config->server_result_memory;
     int r = new_batcher(f, e);
-    if (r || (r = new_flights(f, e))) {
+    if (r || (r = new_flights(f, e)) || (r = new_store(f, e))) {
         release(f);
         return r;
     }
@@ -192,6 +212,10 @@ void srv_flow_set_gauges(struct srv_flow *f)
         busy += f->flights[i].n != 0;
     srv_metrics_set(f->c.metrics, SRV_M_lanes_busy, busy, NULL);
     srv_metrics_set(f->c.metrics, SRV_M_in_flight, f->in_flight, NULL);
+    srv_store_expire(f->store, srv_now_ns());
+    srv_metrics_set(f->c.metrics, SRV_M_latents_bytes, (double)srv_store_bytes(f->store), NULL);
+    srv_metrics_set(f->c.metrics, SRV_M_latents_entries, srv_store_entries(f->store), NULL);
+    srv_metrics_set(f->c.metrics, SRV_M_latents_handles, srv_store_handles(f->store), NULL);
     for (int i = 0; i < f->c.registry->n; i++) {
         const struct srv_model *m = &f->c.registry->models[i];
         const char *const *labels = SRV_LABELS(m->name);
@@ -228,16 +252,57 @@ void srv_flow_retrieve(struct srv_request *r)
 
 static void adapt(struct srv_request *r) /* any thread */
 {
-    r->code = srv_adapt(&r->job, r->model->engine, r->wire, (int)r->model->config->max_items,
-                        &r->cancelled, &r->flow->budget, &r->busy, &r->err);
+    const struct srv_config *c = r->flow->c.config;
+    const bool cache = srv_flow_caches(r->flow) && !r->wire->no_cache;
+    const bool share = c->latents_share && !r->wire->no_share;
+    const struct srv_adapt_parts parts = {.model = r->model->engine,
+                                          .max_items = (int)r->model->config->max_items,
+                                          .stream_rows = (int)c->server_stream_rows,
+                                          .keyed = cache || share,
+                                          .store = (size_t)c->latents_memory,
+                                          .kept = r->asked ? r->asked->latents : NULL,
+                                          .cancelled = &r->cancelled,
+                                          .budget = &r->flow->budget};
+    r->code = srv_adapt(&r->job, &parts, r->wire, &r->busy, &r->err);
+}
+
+/* The client's own timeout takes the place of the default. */
+static int apply_timeout(struct srv_request *r)
+{
+    const struct wire_request *w = r->wire;
+    uint64_t most = (uint64_t)r->model->config->max_timeout;
+    if (!w->timeout_us)
+        return 0;
+    if (w->timeout_us > most * 1000) {
+        pcv_fail(&r->err, PCV_ERANGE, "%llu ms are more than the %llu ms that this model allows",
+                 (unsigned long long)(w->timeout_us / 1000), (unsigned long long)most);
+        return pcv_err_at(&r->err, w->form == WIRE_OIP ? "$.parameters.timeout"
+                                   : r->source.json    ? "$.timeout_ms"
+                                                       : "timeout_ms");
+    }
+    srv_flow_set_deadline(r, r->arrived_ns + w->timeout_us * 1000);
+    return 0;
+}
+
+/* What this server allows. Looked at as soon as the request is decoded, again when it is adapted.
+ */
+static int apply_limits(struct srv_request *r)
+{
+    const uint64_t most = (uint64_t)r->flow->c.config->latents_max_keep;
+    if (r->wire->keep_ms > most) {
+        pcv_fail(&r->err, PCV_ERANGE, "%.3f s are more than the %.3f s that latents are kept",
+                 (double)r->wire->keep_ms / 1e3, (double)most / 1e3);
+        return pcv_err_at(&r->err, r->source.json ? "$.keep" : "keep");
+    }
+    return apply_timeout(r);
 }
 
 /* What was adapted goes to the queue, or its error to the client. */
 static void adapted(struct srv_request *r)
 {
     r->adapt_s = (double)(srv_now_ns() - r->arrived_ns) / 1e9;
-    if (!r->code) {
-        srv_flow_queue(r);
+    if (!r->code && !(r->code = apply_limits(r))) {
+        srv_flow_admit(r);
         return;
     }
     srv_batcher_unreserve(r->flow->batcher, r->model->index);
@@ -266,31 +331,12 @@ static void on_adapted(uv_work_t *w, int status)
     srv_flow_drop(r);
 }
 
-/* The client's own timeout takes the place of the default. Called as soon as the request is
- * decoded, again when it is adapted. */
-static int apply_timeout(struct srv_request *r)
-{
-    const struct wire_request *w = r->wire;
-    uint64_t most = (uint64_t)r->model->config->max_timeout;
-    if (!w->timeout_us)
-        return 0;
-    if (w->timeout_us > most * 1000) {
-        pcv_fail(&r->err, PCV_ERANGE, "%llu ms are more than the %llu ms that this model allows",
-                 (unsigned long long)(w->timeout_us / 1000), (unsigned long long)most);
-        return pcv_err_at(&r->err, w->form == WIRE_OIP ? "$.parameters.timeout"
-                                   : r->source.json    ? "$.timeout_ms"
-                                                       : "timeout_ms");
-    }
-    srv_flow_set_deadline(r, r->arrived_ns + w->timeout_us * 1000);
-    return 0;
-}
-
 /* Small bodies are decoded here, the thread pool does the rest. */
 static void decode(struct srv_request *r)
 {
     bool here = r->source.len <= (size_t)r->flow->c.config->server_inline_limit;
     if (here && !(r->code = srv_source_decode(&r->source, &r->wire, &r->err)))
-        r->code = apply_timeout(r);
+        r->code = apply_limits(r);
     if (here && (r->code || !srv_adapt_is_slow(r->wire))) {
         if (!r->code)
             adapt(r);
@@ -328,8 +374,9 @@ static bool refuse(struct srv_flow *f, struct srv_exchange *x, const struct srv_
     return true;
 }
 
-void srv_flow_infer(struct srv_flow *f, struct srv_exchange *x, struct srv_model *m,
-                    enum wire_form form)
+/* asked: latents of m; NULL: the request brings its inputs. */
+static void start(struct srv_flow *f, struct srv_exchange *x, struct srv_model *m,
+                  enum wire_form form, struct srv_kept *asked)
 {
     uint64_t now = srv_now_ns();
     if (refuse(f, x, m, now))
@@ -342,16 +389,35 @@ void srv_flow_infer(struct srv_flow *f, struct srv_exchange *x, struct srv_model
         srv_answer_error(x, 500, pcv_code_name(PCV_ENOMEM), &e, 0);
         return;
     }
+    r->asked = asked ? srv_kept_hold(asked) : NULL;
     srv_exchange_set_data(x, r);
     f->in_flight++;
     srv_flow_set_deadline(r, now + (uint64_t)m->config->timeout * 1000000);
     r->code = srv_source_take(&r->source, x, form, m->desc.inputs, m->desc.ninputs, &r->err);
+    r->source.question = asked != NULL;
     if (!r->code) {
         decode(r);
         return;
     }
     srv_batcher_unreserve(f->batcher, m->index);
     srv_flow_fail_code(r);
+}
+
+void srv_flow_infer(struct srv_flow *f, struct srv_exchange *x, struct srv_model *m,
+                    enum wire_form form)
+{
+    start(f, x, m, form, NULL);
+}
+
+void srv_flow_ask(struct srv_flow *f, struct srv_exchange *x, struct srv_model *m,
+                  struct srv_kept *kept)
+{
+    start(f, x, m, WIRE_NATIVE, kept);
+}
+
+struct srv_store *srv_flow_store(struct srv_flow *f)
+{
+    return f->store;
 }
 
 /* ---- the queue --------------------------------------------------------------------------------
@@ -362,17 +428,12 @@ void srv_flow_queue(struct srv_request *r)
     struct srv_flow *f = r->flow;
     uint64_t now = srv_now_ns();
     double retry = 0;
-    if ((r->code = apply_timeout(r))) {
-        srv_batcher_unreserve(f->batcher, r->model->index);
-        srv_flow_fail_code(r);
-        return;
-    }
     r->ticket = (struct srv_ticket){
         .model = r->model->index,
         .priority = r->wire->priority ? r->wire->priority : (int)r->model->config->priority,
         .deadline_ns = r->deadline_ns,
-        .items = r->job->nitems,
-        .gmac = r->job->gmac.encode + r->job->gmac.process + r->job->gmac.decode,
+        .items = r->job->nrun,
+        .gmac = r->job->run_gmac,
     };
     enum srv_verdict v = srv_batcher_push(f->batcher, &r->ticket, now, &retry);
     if (v != SRV_TAKEN) {

@@ -33,6 +33,10 @@ void srv_flow_warmed(struct srv_flow *f, int model, double gmac, double seconds)
 /* Answers the exchange, sooner or later. */
 void srv_flow_infer(struct srv_flow *f, struct srv_exchange *x, struct srv_model *m,
                     enum wire_form form);
+/* The same for questions to kept latents of m. */
+void srv_flow_ask(struct srv_flow *f, struct srv_exchange *x, struct srv_model *m,
+                  struct srv_kept *kept);
+struct srv_store *srv_flow_store(struct srv_flow *f); /* borrow */
 /* The exchange of this request is gone (on_gone of the HTTP layer). */
 void srv_flow_gone(struct srv_flow *f, struct srv_request *r);
 

@@ -11,6 +11,30 @@ static struct srv_request *request_of(struct srv_ticket *t)
     return SRV_HOLDER(t, struct srv_request, ticket);
 }
 
+static void add_stages(struct wire_stages *to, const struct pcv_model *m,
+                       const struct pcv_item *item)
+{
+    struct pcv_cost cost;
+    pcv_cost_item(m, item, &cost, NULL);
+    to->encode += cost.encode / 1e9;
+    to->process += cost.process / 1e9;
+    to->decode += cost.decode / 1e9;
+}
+
+/* A request joins a batch. */
+static void join(struct srv_request *r, struct srv_flight *flight, bool alone)
+{
+    const struct srv_job *j = r->job;
+    struct srv_batch *b = &flight->batch;
+    if (alone)
+        b->items = j->run; /* may be more than a batch */
+    else
+        memcpy(&b->items[b->nitems], j->run, (size_t)j->nrun * sizeof *j->run);
+    for (int i = 0; i < j->nrun; i++)
+        add_stages(&flight->gmac, b->model, &j->run[i]); /* now: latents will be filled */
+    b->nitems += j->nrun;
+}
+
 /* Publishes n requests of one model as a batch. */
 static void publish(struct srv_flow *f, int lane, int n, uint64_t now)
 {
@@ -18,6 +42,7 @@ static void publish(struct srv_flow *f, int lane, int n, uint64_t now)
     const struct srv_model *m = request_of(f->taken[0])->model;
     flight->n = n;
     flight->published_ns = now;
+    flight->gmac = (struct wire_stages){0};
     flight->batch = (struct srv_batch){.lane = lane,
                                        .model = m->engine,
                                        .max_items = (int)m->config->max_batch,
@@ -28,12 +53,7 @@ static void publish(struct srv_flow *f, int lane, int n, uint64_t now)
         srv_request_move(r, SRV_RUNNING);
         r->started_ns = now;
         flight->requests[i] = r;
-        if (n > 1)
-            memcpy(&flight->items[flight->batch.nitems], r->job->items,
-                   (size_t)r->job->nitems * sizeof *r->job->items);
-        else
-            flight->batch.items = r->job->items; /* may be more than a batch */
-        flight->batch.nitems += r->job->nitems;
+        join(r, flight, n == 1);
     }
     f->elsewhere += n;
     srv_lanes_run(f->lanes, &flight->batch);
@@ -59,24 +79,40 @@ static void count_stage(struct srv_flow *f, const char *model, const char *stage
     srv_metrics_add(f->c.metrics, SRV_M_gmac_total, gmac, SRV_LABELS(model, stage));
 }
 
+/* Counts inputs that were encoded; takes what was dropped out of gmac. Returns whether some was. */
+static bool count_request(struct srv_flow *f, struct srv_request *r, const struct srv_batch *b,
+                          int at, struct wire_stages *gmac)
+{
+    const struct srv_job *j = r->job;
+    const struct srv_model *m = r->model;
+    bool dropped = b->code != 0;
+    for (int i = 0; i < j->nrun; i++) {
+        struct wire_stages lost = {0};
+        const bool encoded = j->run == j->items && !j->of[i].cached;
+        dropped |= b->items[at + i].dropped;
+        if (b->code || b->items[at + i].dropped) {
+            add_stages(&lost, m->engine, &b->items[at + i]); /* its latents are empty still */
+            gmac->encode -= lost.encode;
+            gmac->process -= lost.process;
+            gmac->decode -= lost.decode;
+        } else if (encoded) {
+            srv_metrics_add(f->c.metrics, SRV_M_batch_inputs_total, 1,
+                            SRV_LABELS(m->name, m->info->inputs[srv_job_which(j, i)].name));
+        }
+    }
+    return dropped;
+}
+
 /* Counts a batch, and frees its lane with what was learnt. */
 static void account(struct srv_flow *f, const struct srv_flight *flight, struct srv_model *m)
 {
     const struct srv_batch *b = &flight->batch;
-    struct wire_stages gmac = {0};
+    struct wire_stages gmac = flight->gmac;
     bool dropped = b->code != 0;
     struct timespec unix_time;
     clock_gettime(CLOCK_REALTIME, &unix_time);
-    for (int i = 0; i < b->nitems; i++) {
-        struct pcv_cost cost;
-        dropped |= b->items[i].dropped;
-        if (b->code || b->items[i].dropped)
-            continue;
-        pcv_cost_item(m->engine, &b->items[i], &cost, NULL);
-        gmac.encode += cost.encode / 1e9;
-        gmac.process += cost.process / 1e9;
-        gmac.decode += cost.decode / 1e9;
-    }
+    for (int i = 0, at = 0; i < flight->n; at += flight->requests[i++]->job->nrun)
+        dropped |= count_request(f, flight->requests[i], b, at, &gmac);
     double total = gmac.encode + gmac.process + gmac.decode;
     double seconds = (double)(b->finished_ns - b->started_ns) / 1e9;
     srv_batcher_finish(f->batcher, b->lane, dropped ? 0 : total, seconds);
@@ -93,22 +129,36 @@ static void account(struct srv_flow *f, const struct srv_flight *flight, struct 
     }
 }
 
+/* It was computed: what is to be kept gets its handles, and the rest is the reply's. */
+static void finished(struct srv_request *r)
+{
+    if ((r->code = srv_flow_keep(r)))
+        srv_flow_fail_code(r);
+    else if (r->wire->stream)
+        srv_flow_stream(r);
+    else
+        srv_flow_reply(r);
+}
+
 /* One request of a finished batch. */
 static void computed(struct srv_request *r, const struct srv_batch *b)
 {
     r->flow->elsewhere--;
+    srv_flow_settle(r);
     if (r->state == SRV_ORPHAN) {
         srv_flow_drop(r);
         return;
     }
     r->computed_ns = b->finished_ns;
     r->started_ns = b->started_ns;
-    r->encode_s = b->timing.encode_s;
-    r->process_s = b->timing.process_s;
-    r->decode_s = b->timing.decode_s;
-    r->batch_items = b->nitems < b->max_items ? b->nitems : b->max_items;
+    r->queue_s += (double)(b->started_ns - r->queued_ns) / 1e9;
+    r->encode_s += b->timing.encode_s;
+    r->process_s += b->timing.process_s;
+    r->decode_s += b->timing.decode_s;
+    if (!r->batch_items)
+        r->batch_items = b->nitems < b->max_items ? b->nitems : b->max_items;
     if (!b->code) {
-        srv_flow_reply(r);
+        finished(r);
         return;
     }
     r->code = b->code;

@@ -32,7 +32,7 @@ static void landed(struct srv_request *r)
     if (r->success) {
         s.items = r->job->nitems;
         s.batch_items = r->batch_items;
-        s.queue_ns = r->started_ns - r->queued_ns;
+        s.queue_ns = (uint64_t)(r->queue_s * 1e9);
         s.input_ns = (uint64_t)(r->adapt_s * 1e9);
         s.infer_ns = r->computed_ns - r->started_ns;
         s.output_ns = now - r->computed_ns;
@@ -40,23 +40,32 @@ static void landed(struct srv_request *r)
     srv_stats_request(&r->model->stats, &s);
 }
 
-static void done(struct srv_request *r)
+void srv_flow_done(struct srv_request *r)
 {
     landed(r);
+    srv_flow_settle(r);
+    if (!r->success)
+        srv_flow_unkeep(r);
     srv_request_move(r, SRV_DONE);
     srv_request_settle(r);
 }
 
 void srv_flow_drop(struct srv_request *r)
 {
+    srv_flow_unkeep(r);
     srv_request_move(r, SRV_DONE);
     srv_request_settle(r);
 }
 
 void srv_flow_fail(struct srv_request *r, int status, const char *code, double retry_s)
 {
+    if (r->streaming) {
+        srv_flow_stream_fail(r, code, &r->err);
+        srv_flow_done(r);
+        return;
+    }
     srv_answer_error(r->x, status, code, &r->err, retry_s);
-    done(r);
+    srv_flow_done(r);
 }
 
 void srv_flow_fail_code(struct srv_request *r)
@@ -93,43 +102,72 @@ void srv_flow_reject(struct srv_request *r, enum srv_verdict v, double retry_s)
 /* ---- replies ----------------------------------------------------------------------------------
  */
 
-/* Any thread: the exchange is held, or this is the loop. */
-static void encode(struct srv_request *r, struct srv_exchange *x)
+struct wire_reply srv_flow_about(const struct srv_request *r, const char *request_id,
+                                 const char **latents)
 {
+    const struct srv_job *j = r->job;
+    const uint64_t now = srv_now_ns();
     struct wire_reply reply = {
         .model = r->model->name,
         .version = SRV_MODEL_VERSION,
-        .request_id = srv_exchange_request_id(x),
+        .request_id = request_id,
         .id = r->wire->id,
-        .tokens = r->job->tokens,
-        .output_queries = r->job->output_queries,
+        .batch = r->wire->batch,
+        .nitems = j->flow ? 1 : j->nitems,
+        .tokens = j->tokens,
+        .output_queries = j->output_queries,
         .batch_items = r->batch_items,
-        .gmac = r->job->gmac,
+        .gmac = j->gmac,
         .ms = {.adapt = r->adapt_s * 1e3,
-               .queue = (double)(r->started_ns - r->queued_ns) / 1e6,
+               .queue = r->queue_s * 1e3,
                .encode = r->encode_s * 1e3,
                .process = r->process_s * 1e3,
                .decode = r->decode_s * 1e3,
-               .total = (double)(srv_now_ns() - r->arrived_ns) / 1e6},
+               .total = (double)(now - r->arrived_ns) / 1e6},
     };
-    r->code = srv_results_encode(r->model->engine, r->wire, r->job, &reply, &r->made, &r->err);
+    for (int i = 0; i < j->nitems; i++)
+        reply.cached_items += j->of[i].cached;
+    reply.cached = reply.cached_items == j->nitems;
+    for (int i = 0; r->handles && i < j->nitems; i++)
+        latents[i] = r->handles[i];
+    if (r->handles) {
+        reply.latents = latents;
+        reply.expires_s = r->kept_until_ns > now ? (double)(r->kept_until_ns - now) / 1e9 : 0;
+    }
+    return reply;
 }
 
-static void count_reply(struct srv_request *r)
+/* Any thread: the exchange is held, or this is the loop. */
+static void encode(struct srv_request *r, struct srv_exchange *x)
+{
+    const char **latents = calloc((size_t)r->job->nitems + 1, sizeof *latents);
+    if (!latents) {
+        r->code = pcv_fail(&r->err, PCV_ENOMEM, "no memory for the reply");
+        return;
+    }
+    struct wire_reply reply = srv_flow_about(r, srv_exchange_request_id(x), latents);
+    r->code = srv_results_encode(r->model->engine, r->wire, r->job, &reply, &r->made, &r->err);
+    free(latents);
+}
+
+void srv_flow_count_reply(struct srv_request *r)
 {
     struct srv_metrics *m = r->flow->c.metrics;
     const struct srv_job *j = r->job;
     const char *model = r->model->name;
     const char *const *labels = SRV_LABELS(model);
     srv_metrics_observe(m, SRV_M_adapt_seconds, r->adapt_s, labels);
-    srv_metrics_observe(m, SRV_M_queue_seconds, (double)(r->started_ns - r->queued_ns) / 1e9,
-                        labels);
+    srv_metrics_observe(m, SRV_M_queue_seconds, r->queue_s, labels);
     srv_metrics_observe(m, SRV_M_request_seconds, (double)(srv_now_ns() - r->arrived_ns) / 1e9,
                         labels);
-    srv_metrics_add(m, SRV_M_tokens_total, (double)j->tokens, labels);
-    for (int i = 0; i < j->ntasks; i++)
-        srv_metrics_add(m, SRV_M_output_queries_total, (double)j->tasks[i].total,
-                        SRV_LABELS(model, r->model->info->tasks[j->tasks[i].task].name));
+    srv_metrics_add(m, SRV_M_tokens_total, (double)j->tokens_read, labels);
+    for (int i = 0; i < j->nanswers; i++) {
+        const struct srv_answer *a = &j->answers[i];
+        const int items = a->item < 0 && !j->flow ? j->nitems : 1;
+        if (a->task >= 0 && a->from == i && !a->pieces) /* those were counted one by one */
+            srv_metrics_add(m, SRV_M_output_queries_total, (double)(a->rows * items),
+                            SRV_LABELS(model, a->name));
+    }
 }
 
 /* The body is made, or making it failed. */
@@ -147,10 +185,10 @@ static void encoded(struct srv_request *r)
     bool binary = r->made.header_len >= 0;
     snprintf(length, sizeof length, "%lld", (long long)r->made.header_len);
     r->success = true;
-    count_reply(r);
+    srv_flow_count_reply(r);
     srv_http_reply(r->x, 200, r->made.type, r->made.body, r->made.len, &header, binary);
     r->made.body = NULL;
-    done(r);
+    srv_flow_done(r);
 }
 
 static void on_encode(uv_work_t *w) /* pool thread */
@@ -192,10 +230,15 @@ static void give_up(struct srv_request *r, const char *reason)
     struct srv_flow *f = r->flow;
     srv_metrics_add(f->c.metrics, SRV_M_cancelled_total, 1, SRV_LABELS(r->model->name, reason));
     atomic_store(&r->cancelled, true);
-    if (r->state == SRV_QUEUED) {
-        srv_batcher_remove(f->batcher, &r->ticket);
-        done(r);
+    switch (r->state) {
+    case SRV_WAITING:
+        srv_share_leave(&r->follower);
+        srv_batcher_unreserve(f->batcher, r->model->index);
+        srv_flow_done(r);
         return;
+    case SRV_QUEUED: srv_batcher_remove(f->batcher, &r->ticket); /* fallthrough */
+    case SRV_SENDING: srv_flow_done(r); return;
+    default: break;
     }
     if (r->state == SRV_ADAPTING || r->state == SRV_REPLYING)
         uv_cancel((uv_req_t *)&r->work);
@@ -208,7 +251,10 @@ static void expire(struct srv_request *r)
     struct pcv_err e; /* r->err may be another thread's */
     pcv_fail(&e, PCV_EIO, "not done within %.3f s; it was %s",
              (double)(r->deadline_ns - r->arrived_ns) / 1e9, srv_state_name(r->state));
-    srv_answer_error(r->x, 504, "timeout", &e, 0);
+    if (r->streaming)
+        srv_flow_stream_fail(r, "timeout", &e);
+    else
+        srv_answer_error(r->x, 504, "timeout", &e, 0);
     give_up(r, "timeout");
 }
 

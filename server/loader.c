@@ -96,7 +96,7 @@ static int warm_input(const struct pcv_model *m, struct pcv_input **ret, struct 
     struct pcv_tensor *t = calloc((size_t)info->ntensors + 1, sizeof *t);
     int n = 0, r = t ? 0 : pcv_fail(e, PCV_ENOMEM, "no memory for a warming input");
     for (int i = 0; !r && i < info->ntensors; i++)
-        if (!info->tensors[i].optional)
+        if (info->together ? !info->tensors[i].optional : i == 0) /* one of them: the first */
             r = zeros(&info->tensors[i], info->inputs[0].max_tokens, &t[n++], e);
     if (!r)
         r = pcv_input_from_tensors(ret, m, t, n, 0, e);
@@ -113,14 +113,18 @@ static int run(struct srv_loaded_model *m, const struct pcv_input *in, struct pc
     const struct pcv_model_info *info = pcv_model_info(m->engine);
     static const int32_t first_row = 0;
     struct pcv_query *queries = calloc((size_t)info->ntasks + 1, sizeof *queries);
-    struct pcv_item item = {.input = in, .queries = queries, .nqueries = info->ntasks};
+    struct pcv_item item = {.input = in, .queries = queries};
     struct pcv_cost cost;
     double spent = 0;
     int r = queries ? 0 : pcv_fail(e, PCV_ENOMEM, "no memory to warm");
     for (int i = 0; !r && i < info->ntasks; i++) {
-        queries[i] = (struct pcv_query){.task = i, .nrows = 1, .rows = &first_row};
-        queries[i].logits = calloc((size_t)info->tasks[i].width, sizeof(float));
-        if (!queries[i].logits)
+        struct pcv_query *q = &queries[item.nqueries];
+        if (!(info->tasks[i].inputs >> pcv_input_which(in) & 1))
+            continue;
+        item.nqueries++;
+        *q = (struct pcv_query){.task = i, .nrows = 1, .rows = &first_row};
+        q->logits = calloc((size_t)info->tasks[i].width, sizeof(float));
+        if (!q->logits)
             r = pcv_fail(e, PCV_ENOMEM, "no memory to warm");
     }
     for (int i = 0; !r && i < WARM_RUNS && spent < WARM_SECONDS; i++) {

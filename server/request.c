@@ -3,17 +3,20 @@
 #include "server/log.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #define TO(s) (1u << SRV_##s)
 static const struct {
     const char *name;
     unsigned next; /* states that may follow */
 } states[SRV_STATES] = {
-    [SRV_PARSED] = {"parsed", TO(ADAPTING) | TO(QUEUED) | TO(DONE)},
-    [SRV_ADAPTING] = {"adapting", TO(QUEUED) | TO(DONE) | TO(ORPHAN)},
+    [SRV_PARSED] = {"parsed", TO(ADAPTING) | TO(WAITING) | TO(QUEUED) | TO(DONE)},
+    [SRV_ADAPTING] = {"adapting", TO(WAITING) | TO(QUEUED) | TO(DONE) | TO(ORPHAN)},
+    [SRV_WAITING] = {"waiting", TO(QUEUED) | TO(DONE)},
     [SRV_QUEUED] = {"queued", TO(RUNNING) | TO(DONE)},
     [SRV_RUNNING] = {"running", TO(REPLYING) | TO(DONE) | TO(ORPHAN)},
-    [SRV_REPLYING] = {"replying", TO(DONE) | TO(ORPHAN)},
+    [SRV_REPLYING] = {"replying", TO(QUEUED) | TO(SENDING) | TO(DONE) | TO(ORPHAN)},
+    [SRV_SENDING] = {"sending", TO(QUEUED) | TO(DONE)},
     [SRV_ORPHAN] = {"orphan", TO(DONE)},
     [SRV_DONE] = {"done", 0},
 };
@@ -58,7 +61,11 @@ void srv_request_settle(struct srv_request *r)
 {
     if (r->state != SRV_DONE || r->x || r->held)
         return;
+    srv_share_leave(&r->follower);
     srv_job_free(r->job);
+    srv_kept_release(r->asked);
+    free(r->leads);
+    free(r->handles);
     wire_request_free(r->wire);
     srv_source_clear(&r->source);
     free(r->made.body);
@@ -67,7 +74,9 @@ void srv_request_settle(struct srv_request *r)
 
 const char *srv_request_task(const struct srv_request *r)
 {
-    if (!r->job || !r->job->ntasks)
-        return "";
-    return r->job->ntasks == 1 ? r->model->info->tasks[r->job->tasks[0].task].name : "several";
+    const struct srv_job *j = r->job;
+    for (int i = 1; j && i < j->nanswers; i++)
+        if (strcmp(j->answers[i].name, j->answers[0].name) != 0)
+            return "several";
+    return j && j->nanswers ? j->answers[0].name : "";
 }

@@ -1,26 +1,38 @@
 /* request.h - one request for inference, from its arrival to its reply.
  *
  *   PARSED -> ADAPTING  body to decode or media to open: given to the thread pool
+ *          -> WAITING   an input of it is being computed for another request
  *          -> QUEUED    adapted at once: small and quick
  *          -> DONE      refused
- * ADAPTING -> QUEUED | DONE (refused) | ORPHAN
+ * ADAPTING -> WAITING | QUEUED | DONE (refused) | ORPHAN
+ *  WAITING -> QUEUED    [its latents are there, or it takes the lead] | DONE (timeout, vanished)
  *   QUEUED -> RUNNING   [a lane is free and it is most urgent] | DONE (timeout, vanished)
  *  RUNNING -> REPLYING  computed | DONE (failed) | ORPHAN
  * REPLYING -> DONE      replied | ORPHAN
+ *          -> QUEUED    a stream: the next piece
+ *          -> SENDING   a stream: its client has to read first
+ *  SENDING -> QUEUED    [there is room again] | DONE (timeout, vanished)
  *   ORPHAN -> DONE      [the other thread is through with it]
  *
  * PARSED    the HTTP layer has the whole request. The loop owns everything.
- * ADAPTING  a pool thread owns wire, job and err; it reads the exchange, which is held.
- * QUEUED    the batcher borrows the ticket. The loop owns everything.
- * RUNNING   a lane owns the job's inputs, items and logits.
+ * ADAPTING  a pool thread owns wire, job and err; it reads the exchange, which is held, and the
+ *           kept latents that are asked.
+ * WAITING   it follows another's lead (share.h), or has been woken and not looked at yet. It leads
+ *           nobody: who waits makes no one wait. The loop owns everything.
+ * QUEUED    the batcher borrows the ticket. Inputs that nobody else computes are its lead. The loop
+ *           owns everything.
+ * RUNNING   a lane owns the job's inputs, items and numbers, and fills kept latents that it leads.
+ *           They become others' when it comes home, also as an orphan.
  * REPLYING  the body is made from the job: here, or by a pool thread that then owns wire, job, err
  *           and body, with the exchange held.
+ * SENDING   a stream's lines are on their way; nothing of it is computed. The loop owns everything.
  * ORPHAN    answered 504, or its client vanished, while another thread has it: `cancelled` is set,
- *           forwards look at it between layers, and what comes out is dropped.
+ *           forwards look at it between layers, and what comes out is dropped, but for latents that
+ *           were complete.
  * DONE      answered, or nobody to answer. Freed as soon as the exchange is gone as well.
  *
- * PARSED, ADAPTING, QUEUED, RUNNING, REPLYING count as in flight. Everything but what is said above
- * is the loop thread's. */
+ * All but ORPHAN and DONE count as in flight. Everything but what is said above is the loop
+ * thread's. */
 #ifndef SRV_REQUEST_H
 #define SRV_REQUEST_H
 
@@ -29,14 +41,17 @@
 #include "server/http.h"
 #include "server/registry.h"
 #include "server/results.h"
+#include "server/share.h"
 #include "server/source.h"
 
 enum srv_state {
     SRV_PARSED,
     SRV_ADAPTING,
+    SRV_WAITING,
     SRV_QUEUED,
     SRV_RUNNING,
     SRV_REPLYING,
+    SRV_SENDING,
     SRV_ORPHAN,
     SRV_DONE,
     SRV_STATES,
@@ -55,6 +70,7 @@ struct srv_request {
     struct srv_source source;
     struct wire_request *wire; /* own */
     struct srv_job *job;       /* own */
+    struct srv_kept *asked;    /* a reference: the latents that are asked; NULL: it brings inputs */
     int code;                  /* of decoding, adapting, encoding: 0 or PCV_E*, see err */
     struct pcv_err err;
     bool busy;    /* code: no room for the results just now */
@@ -65,11 +81,17 @@ struct srv_request {
     struct srv_heap_node alarm; /* in the flow's heap of deadlines */
     uint64_t deadline_ns;
 
+    struct srv_lead *leads;          /* own: [job's nitems], or NULL */
+    struct srv_follower follower;    /* WAITING */
+    char (*handles)[SRV_HANDLE + 1]; /* own: [job's nitems] of what was kept, or NULL */
+    uint64_t kept_until_ns;
+    bool streaming; /* the reply has begun: errors are lines of it */
+
     uint64_t arrived_ns, queued_ns, started_ns, computed_ns;
-    double adapt_s, encode_s, process_s, decode_s; /* the batch's, for the last three */
+    double adapt_s, queue_s, encode_s, process_s, decode_s; /* the batches', for the last three */
     int batch_items;
 
-    struct srv_body_made made; /* REPLYING: the reply, own */
+    struct srv_body_made made; /* REPLYING: the reply, or lines of it, own */
 };
 
 /* own: the flow's, srv_request_settle frees it. NULL without memory. State PARSED. */

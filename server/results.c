@@ -3,187 +3,116 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int top_k_of(const struct wire_request *r, int slot)
-{
-    return r->nqueries ? r->queries[slot].top_k : r->default_top_k;
-}
+/* ---- what a reply owns --------------------------------------------------------------------------
+ */
 
 void *srv_native_own(struct srv_native *n, void *p)
 {
+    if (n->nowned == n->room) {
+        int room = n->room ? 2 * n->room : 16;
+        void **more = realloc(n->owned, (size_t)room * sizeof *more);
+        if (!more) {
+            free(p);
+            return NULL;
+        }
+        n->owned = more;
+        n->room = room;
+    }
     if (p)
         n->owned[n->nowned++] = p;
     return p;
 }
 
-static const struct srv_job_task *task_of(const struct srv_job *j, int slot)
+void *srv_native_new(struct srv_native *n, size_t count, size_t size)
 {
-    return &j->tasks[j->slot[slot]];
+    return srv_native_own(n, calloc(count ? count : 1, size));
 }
 
 static void native_free(struct srv_native *n)
 {
-    for (int i = 0; n->filled && i < n->job->nslots; i++)
-        free(n->filled[i]);
-    free(n->filled);
     for (int i = 0; i < n->nowned; i++)
         free(n->owned[i]);
     free(n->owned);
-    free(n->results);
-    free(n->fills);
-    free(n->labels);
-    free(n->texts);
-    free(n->scores);
 }
 
-static bool has_labels(enum pcv_task_kind k)
+int srv_native_no_memory(struct pcv_err *e)
 {
-    return k == PCV_TASK_CLASSIFY || k == PCV_TASK_FILL_MASK;
+    return pcv_fail(e, PCV_ENOMEM, "no memory for the answer");
 }
 
-static int native_room(struct srv_native *n, struct pcv_err *e)
+const struct wire_query *srv_native_query(const struct srv_native *n, const struct srv_answer *a)
 {
-    size_t nslots = (size_t)n->job->nslots, fills = 0, labels = 0, width = 0;
-    for (int i = 0; i < n->job->nslots; i++) {
-        if (n->job->slot[i] == SRV_EMBED)
-            continue;
-        const struct srv_job_task *t = task_of(n->job, i);
-        if (n->info->tasks[t->task].kind == PCV_TASK_FILL_MASK)
-            fills += (size_t)t->rows;
-        if (has_labels(n->info->tasks[t->task].kind))
-            labels += (size_t)t->rows * (size_t)top_k_of(n->request, i);
-        if (width < (size_t)n->info->tasks[t->task].width)
-            width = (size_t)n->info->tasks[t->task].width;
+    return a->query < 0 ? NULL : &n->request->queries[a->query];
+}
+
+const float *srv_native_numbers(const struct srv_native *n, const struct srv_answer *a)
+{
+    return n->job->answers[a->from].numbers;
+}
+
+void srv_native_rows(struct wire_result *r, const float *numbers, int64_t rows, int64_t width)
+{
+    r->kind = WIRE_TENSOR;
+    r->numbers = numbers;
+    r->ndim = 2;
+    r->shape[0] = rows;
+    r->shape[1] = width;
+}
+
+int srv_native_file(struct srv_native *n, struct wire_result *r, int code, const char *type,
+                    void *data, size_t len, struct pcv_err *e)
+{
+    if (code)
+        return code;
+    struct wire_file *file = srv_native_new(n, 1, sizeof *file);
+    if (!srv_native_own(n, data) || !file)
+        return srv_native_no_memory(e);
+    *file = (struct wire_file){.index = -1, .type = type, .data = data, .len = len};
+    r->kind = WIRE_FILES;
+    r->nfiles = 1;
+    r->files = file;
+    return 0;
+}
+
+/* ---- native answers ----------------------------------------------------------------------------
+ */
+
+/* A learned query's numbers: an embedding like the others. */
+static int vector(struct srv_native *n, const struct srv_answer *a, struct wire_result *r)
+{
+    srv_native_rows(r, srv_native_numbers(n, a), a->rows, a->width);
+    r->kind = n->request->format == WIRE_RAW ? WIRE_TENSOR : WIRE_VECTORS;
+    if (a->rows == 1) {
+        r->ndim = 1;
+        r->shape[0] = a->width;
     }
-    n->results = calloc(nslots + 1, sizeof *n->results);
-    n->filled = calloc(nslots + 1, sizeof *n->filled);
-    n->fills = calloc(fills + 1, sizeof *n->fills);
-    n->labels = calloc(labels + 1, sizeof *n->labels);
-    n->texts = calloc(labels + 1, sizeof *n->texts);
-    n->scores = calloc(width + 1, sizeof *n->scores);
-    n->owned = calloc(nslots * SRV_NATIVE_OWNED + 1, sizeof *n->owned);
-    if (n->owned && n->results && n->filled && n->fills && n->labels && n->texts && n->scores)
-        return 0;
-    return pcv_fail(e, PCV_ENOMEM, "no memory for %zu results", labels);
+    return 0;
 }
 
-static void classes(struct srv_native *n, int slot, struct wire_result *result)
+static int answer(struct srv_native *n, const struct srv_answer *a, struct wire_result *r,
+                  struct pcv_err *e)
 {
-    const struct srv_job_task *t = task_of(n->job, slot);
-    int width = n->info->tasks[t->task].width, k = top_k_of(n->request, slot);
-    int found = pcv_top_k(t->logits, width, k < width ? k : width, n->scores);
-    struct wire_label *labels = &n->labels[n->nlabels];
-    for (int i = 0; i < found; i++) {
-        const char *label = pcv_task_label(n->model, t->task, n->scores[i].index);
-        labels[i] = (struct wire_label){.index = n->scores[i].index,
-                                        .label = *label ? label : NULL,
-                                        .score = n->scores[i].score};
-    }
-    n->nlabels += (size_t)found;
-    result->kind = WIRE_CLASSES;
-    result->nlabels = found;
-    result->labels = labels;
-}
-
-/* The text that was sent, NULL when there is none or more than one. */
-static const struct wire_media *sent_text(const struct wire_request *r)
-{
-    return r->nmedia == 1 ? &r->media[0] : NULL;
-}
-
-/* The text with the best candidate in the place of each [MASK]; NULL when a place is unknown. */
-static char *fill_text(const struct wire_media *text, const struct wire_fill *fills, int nfills,
-                       size_t *len)
-{
-    static const size_t mask = sizeof "[MASK]" - 1;
-    const char *from = text->data;
-    size_t at = 0, n = 0;
-    char *out = from ? malloc(text->len + (size_t)nfills * 8 + 1) : NULL;
-    if (!out)
-        return NULL;
-    for (int i = 0; i < nfills; i++) {
-        int64_t offset = fills[i].byte_offset;
-        const char *best = fills[i].nlabels ? fills[i].labels[0].label : NULL;
-        if (offset < (int64_t)at || (uint64_t)offset + mask > text->len || !best ||
-            memcmp(from + offset, "[MASK]", mask)) {
-            free(out);
-            return NULL;
-        }
-        memcpy(out + n, from + at, (size_t)offset - at);
-        n += (size_t)offset - at;
-        size_t one = strlen(best);
-        memcpy(out + n, best, one);
-        n += one;
-        at = (size_t)offset + mask;
-    }
-    memcpy(out + n, from + at, text->len - at);
-    *len = n + text->len - at;
-    out[*len] = 0;
-    return out;
-}
-
-/* Characters of the text before a byte of it: bytes that begin one. */
-static int64_t char_offset(const struct wire_media *text, int64_t byte)
-{
-    int64_t n = 0;
-    if (!text || byte < 0 || (uint64_t)byte > text->len)
-        return -1;
-    for (int64_t i = 0; i < byte; i++)
-        n += (((const unsigned char *)text->data)[i] & 0xc0) != 0x80;
-    return n;
-}
-
-static void masks(struct srv_native *n, int slot, struct wire_result *result)
-{
-    const struct srv_job_task *t = task_of(n->job, slot);
-    int width = n->info->tasks[t->task].width, k = top_k_of(n->request, slot);
-    struct wire_fill *fills = &n->fills[n->nfills];
-    for (int64_t row = 0; row < t->rows; row++) {
-        struct wire_label *labels = &n->labels[n->nlabels];
-        int position = t->which ? t->which[row] : (int)row;
-        int found = pcv_top_k(t->logits + row * width, width, k < width ? k : width, n->scores);
-        for (int i = 0; i < found; i++) {
-            char *token = n->texts[n->nlabels + (size_t)i];
-            pcv_token_text(n->scores[i].index, token);
-            labels[i] = (struct wire_label){
-                .index = n->scores[i].index, .label = token, .score = n->scores[i].score};
-        }
-        fills[row] =
-            (struct wire_fill){.position = position,
-                               .byte_offset = pcv_input_byte_offset(n->job->inputs[0], position),
-                               .nlabels = found,
-                               .labels = labels};
-        fills[row].char_offset = char_offset(sent_text(n->request), fills[row].byte_offset);
-        n->nlabels += (size_t)found;
-    }
-    n->nfills += (size_t)t->rows;
-    result->kind = WIRE_FILLS;
-    result->nfills = (int)t->rows;
-    result->fills = fills;
-    const struct wire_media *text = sent_text(n->request);
-    if (text)
-        result->text = n->filled[slot] = fill_text(text, fills, result->nfills, &result->text_len);
-}
-
-static int answer(struct srv_native *n, int slot, struct pcv_err *e)
-{
-    struct wire_result *result = &n->results[slot];
-    if (n->job->slot[slot] == SRV_EMBED)
-        return srv_native_embed(n, &n->request->queries[slot], result, e);
-    const struct pcv_task_info *task = &n->info->tasks[task_of(n->job, slot)->task];
-    result->task = task->name;
-    switch (task->kind) {
-    case PCV_TASK_FLOW: return srv_native_flow(n, result, e);
-    case PCV_TASK_IMAGE: return srv_native_image(n, task_of(n->job, slot), result, e);
-    case PCV_TASK_AUDIO: return srv_native_audio(n, task_of(n->job, slot), result, e);
-    case PCV_TASK_FILL_MASK: masks(n, slot, result); return 0;
-    default: classes(n, slot, result); return 0;
+    r->task = a->name;
+    if (a->task == SRV_EMBED)
+        return srv_native_embed(n, a, r, e);
+    if (a->task == SRV_ATTENTION)
+        return srv_native_attention(n, a, r, e);
+    if (n->job->flow)
+        return srv_native_flow(n, a, r, e);
+    switch (n->info->tasks[a->task].kind) {
+    case PCV_TASK_CLASSIFY: return srv_native_classes(n, a, r, e);
+    case PCV_TASK_REGRESSION: return srv_native_values(n, a, r, e);
+    case PCV_TASK_FILL_MASK: return srv_native_fills(n, a, r, e);
+    case PCV_TASK_IMAGE: return srv_native_image(n, a, r, e);
+    case PCV_TASK_AUDIO: return srv_native_audio(n, a, r, e);
+    case PCV_TASK_EMBED: return vector(n, a, r);
+    default: srv_native_rows(r, srv_native_numbers(n, a), a->rows, a->width); return 0;
     }
 }
 
 /* The only answer as a file: what the task made, or its numbers. */
-static int encode_file(const struct srv_native *n, struct srv_body_made *made, struct pcv_err *e)
+static int encode_file(const struct wire_result *r, struct srv_body_made *made, struct pcv_err *e)
 {
-    const struct wire_result *r = &n->results[0];
     const void *from = r->kind == WIRE_FILES ? (const void *)r->files[0].data : r->numbers;
     size_t len = r->kind == WIRE_FILES ? r->files[0].len : sizeof(float);
     if (!from)
@@ -202,35 +131,120 @@ static int encode_file(const struct srv_native *n, struct srv_body_made *made, s
     return 0;
 }
 
+/* How many results each item has. A pair of pictures is one item, of many tiles. */
+static int *counts_of(struct srv_native *n, int nitems)
+{
+    int *counts = srv_native_new(n, (size_t)nitems, sizeof *counts);
+    for (int i = 0; counts && i < n->job->nanswers; i++)
+        counts[n->job->flow ? 0 : n->job->answers[i].item]++;
+    return counts;
+}
+
 static int encode_native(const struct pcv_model *m, const struct wire_request *r,
                          const struct srv_job *j, struct wire_reply *reply,
                          struct srv_body_made *made, struct pcv_err *e)
 {
     struct srv_native n = {.model = m, .info = pcv_model_info(m), .request = r, .job = j};
-    int code = native_room(&n, e);
-    for (int i = 0; !code && i < j->nslots; i++)
-        code = answer(&n, i, e);
-    reply->nresults = j->nslots;
-    reply->results = n.results;
+    struct wire_result *results = srv_native_new(&n, (size_t)j->nanswers, sizeof *results);
+    reply->batch = r->batch;
+    reply->nitems = j->flow ? 1 : j->nitems;
+    reply->counts = counts_of(&n, reply->nitems);
+    int code = results && reply->counts ? 0 : srv_native_no_memory(e);
+    for (int i = 0; !code && i < j->nanswers; i++)
+        code = answer(&n, &j->answers[i], &results[i], e);
+    reply->nresults = j->nanswers;
+    reply->results = results;
     made->header_len = -1;
     made->type = "application/json";
     if (!code)
         code = r->format == WIRE_JSON ? wire_native_encode(reply, &made->body, &made->len, e)
-                                      : encode_file(&n, made, e);
+                                      : encode_file(&results[0], made, e);
     native_free(&n);
     return code;
 }
 
-/* A task's logits in the shape that its upstream gives them: the batch, then the dimensions of the
+/* ---- lines of a stream -------------------------------------------------------------------------
+ */
+
+/* line is taken. */
+static int append(struct srv_body_made *made, char *line, size_t len, struct pcv_err *e)
+{
+    char *more = made->body ? realloc(made->body, made->len + len) : line;
+    if (!more) {
+        free(line);
+        return pcv_fail(e, PCV_ENOMEM, "no memory for a line of %zu bytes", len);
+    }
+    if (made->body) {
+        memcpy(more + made->len, line, len);
+        free(line);
+    }
+    made->body = more;
+    made->len += len;
+    return 0;
+}
+
+int srv_results_whole(const struct pcv_model *m, const struct wire_request *r,
+                      const struct srv_job *j, struct srv_body_made *ret, struct pcv_err *e)
+{
+    struct srv_body_made made = {.header_len = -1};
+    int code = 0;
+    for (int i = 0; !code && i < j->nanswers; i++) {
+        struct srv_native n = {.model = m, .info = pcv_model_info(m), .request = r, .job = j};
+        struct wire_result result = {0};
+        char *line;
+        size_t len;
+        if (j->answers[i].pieces)
+            continue;
+        code = answer(&n, &j->answers[i], &result, e);
+        if (!code)
+            code = wire_result_line_encode(&result, r->batch ? j->answers[i].item : -1, &line, &len,
+                                           e);
+        if (!code)
+            code = append(&made, line, len, e);
+        native_free(&n);
+    }
+    if (code)
+        free(made.body);
+    else
+        *ret = made;
+    return code;
+}
+
+int srv_results_piece(const struct pcv_model *m, const struct wire_request *r,
+                      const struct srv_job *j, struct srv_body_made *ret, struct pcv_err *e)
+{
+    const struct srv_answer *a = &j->answers[j->piece.answer];
+    const struct pcv_task_info *t = &pcv_model_info(m)->tasks[a->task];
+    if (t->kind == PCV_TASK_IMAGE)
+        srv_native_colors(t, a->numbers, j->piece.n, a->numbers);
+    struct wire_chunk c = {.input = r->batch ? a->item : -1,
+                           .task = a->name,
+                           .first = j->piece.first,
+                           .n = j->piece.n,
+                           .width = (int)a->width,
+                           .numbers = a->numbers};
+    struct srv_body_made made = {.header_len = -1};
+    int code = wire_chunk_encode(&c, &made.body, &made.len, e);
+    if (!code)
+        *ret = made;
+    return code;
+}
+
+/* ---- the Open Inference Protocol ----------------------------------------------------------------
+ */
+
+/* A task's numbers in the shape that its upstream gives them: the batch, then the dimensions of the
  * specification, of which an open one is as long as there are numbers for. */
 static struct pcv_tensor output_tensor(const struct pcv_task_info *task, const struct srv_job *j,
-                                       const struct srv_job_task *t)
+                                       const struct srv_answer *a)
 {
     const struct pcv_tensor_spec *spec = &task->output;
-    int64_t each = t->rows * task->width, fixed = 1;
+    int64_t each = a->rows * a->width, fixed = 1;
     int open = 0;
-    struct pcv_tensor out = {
-        .name = spec->name, .dtype = PCV_F32, .ndim = spec->ndim, .data = t->logits};
+    struct pcv_tensor out = {.name = spec->name,
+                             .dtype = PCV_F32,
+                             .ndim = spec->ndim,
+                             .data = j->answers[a->from].numbers};
     out.nbytes = (size_t)(j->nitems * each) * sizeof(float);
     for (int d = 1; d < spec->ndim; d++) {
         out.shape[d] = spec->shape[d];
@@ -244,8 +258,8 @@ static struct pcv_tensor output_tensor(const struct pcv_task_info *task, const s
         out.shape[open] = each / fixed;
     if (open < 0 || pcv_shape_count(out.shape, out.ndim) != j->nitems * each) {
         out.ndim = 3; /* some rows of a grid, say: rows as they are */
-        out.shape[1] = t->rows;
-        out.shape[2] = task->width;
+        out.shape[1] = a->rows;
+        out.shape[2] = a->width;
     }
     return out;
 }
@@ -255,17 +269,17 @@ static int encode_oip(const struct pcv_model *m, const struct wire_request *r,
                       int64_t *header_len, struct pcv_err *e)
 {
     const struct pcv_model_info *info = pcv_model_info(m);
-    struct wire_out_tensor *outputs = calloc((size_t)j->nslots + 1, sizeof *outputs);
+    struct wire_out_tensor *outputs = calloc((size_t)j->nanswers + 1, sizeof *outputs);
     if (!outputs)
         return pcv_fail(e, PCV_ENOMEM, "no memory");
-    for (int i = 0; i < j->nslots; i++) {
-        const struct pcv_task_info *task = &info->tasks[task_of(j, i)->task];
-        outputs[i].t = output_tensor(task, j, task_of(j, i));
+    for (int i = 0; i < j->nanswers; i++) {
+        const struct pcv_task_info *task = &info->tasks[j->answers[i].task];
+        outputs[i].t = output_tensor(task, j, &j->answers[i]);
         outputs[i].binary = r->raw || (r->noutputs ? r->outputs[i].binary : r->binary_default);
         outputs[i].classification = r->noutputs ? r->outputs[i].classification : 0;
         outputs[i].labels = task->labels;
     }
-    reply->noutputs = j->nslots;
+    reply->noutputs = j->nanswers;
     reply->outputs = outputs;
     int code = wire_oip_encode(reply, body, len, header_len, e);
     free(outputs);
@@ -294,13 +308,13 @@ int64_t srv_results_size(const struct pcv_model *m, const struct srv_job *j)
 {
     const struct pcv_model_info *info = pcv_model_info(m);
     int64_t n = 0;
-    for (int i = 0; i < j->nslots; i++) {
-        if (j->slot[i] == SRV_EMBED) {
-            n += (int64_t)info->num_latents * info->d_latents;
-            continue;
-        }
-        const struct srv_job_task *t = task_of(j, i);
-        n += t->total * info->tasks[t->task].width;
+    for (int i = 0; i < j->nanswers; i++) {
+        const struct srv_answer *a = &j->answers[i];
+        int64_t rows = a->pieces && a->rows > j->stream_rows ? j->stream_rows : a->rows;
+        n += a->task == SRV_EMBED       ? (int64_t)info->num_latents * info->d_latents
+             : a->item < 0 && !j->flow  ? rows * a->width * j->nitems
+             : a->task == SRV_ATTENTION ? rows * a->width * 16 /* pictures are packed */
+                                        : rows * a->width;
     }
     return n;
 }

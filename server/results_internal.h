@@ -1,11 +1,13 @@
-/* results_internal.h - what results*.c share. */
+/* results_internal.h - what results*.c share; nobody else includes it.
+ *
+ * results.c           from answers to a reply, and to lines of a stream
+ * results_labels.c    classes, masks, values
+ * results_media.c     pictures, sounds, flow
+ * results_latents.c   embeddings, attention */
 #ifndef SRV_RESULTS_INTERNAL_H
 #define SRV_RESULTS_INTERNAL_H
 
 #include "server/results.h"
-
-/* What one answer may own, at most. */
-enum { SRV_NATIVE_OWNED = 4 + WIRE_MAX_FRAMES };
 
 /* Everything a native reply points to. */
 struct srv_native {
@@ -13,29 +15,37 @@ struct srv_native {
     const struct pcv_model_info *info;
     const struct wire_request *request;
     const struct srv_job *job;
-    struct wire_result *results; /* [nslots] */
-    struct wire_fill *fills;     /* one after the other */
-    struct wire_label *labels;
-    char (*texts)[8]; /* of tokens, one for each label */
-    struct pcv_score *scores;
-    char **filled; /* [nslots] texts with candidates in place */
-    size_t nfills, nlabels;
-    void **owned; /* [nslots * SRV_NATIVE_OWNED]: files, numbers, and the lists of them */
-    int nowned;
+    void **owned; /* freed with it */
+    int nowned, room;
 };
 
-/* Keeps p, which is freed with n, and returns it. NULL is fine. */
+/* Room for n things of a size, zeroed, freed with the reply. NULL without memory. */
+void *srv_native_new(struct srv_native *n, size_t count, size_t size);
+/* Keeps p, which is freed with the reply (at once, without memory: then NULL). */
 void *srv_native_own(struct srv_native *n, void *p);
 
-/* results_embed.c */
-PCV_CHECK int srv_native_embed(struct srv_native *n, const struct wire_query *q,
-                               struct wire_result *r, struct pcv_err *e);
+/* The query of an answer, NULL when nobody asked for it by name. */
+const struct wire_query *srv_native_query(const struct srv_native *n, const struct srv_answer *a);
+/* The numbers of an answer. */
+const float *srv_native_numbers(const struct srv_native *n, const struct srv_answer *a);
 
+int srv_native_no_memory(struct pcv_err *e);
+/* Rows of numbers with a shape of two dimensions. */
+void srv_native_rows(struct wire_result *r, const float *numbers, int64_t rows, int64_t width);
+/* The answer is one file, made by somebody else (code) and taken. */
+PCV_CHECK int srv_native_file(struct srv_native *n, struct wire_result *r, int code,
+                              const char *type, void *data, size_t len, struct pcv_err *e);
+
+typedef int srv_native_answer(struct srv_native *n, const struct srv_answer *a,
+                              struct wire_result *r, struct pcv_err *e);
+
+/* results_labels.c */
+srv_native_answer srv_native_classes, srv_native_values, srv_native_fills;
 /* results_media.c */
-PCV_CHECK int srv_native_image(struct srv_native *n, const struct srv_job_task *t,
-                               struct wire_result *r, struct pcv_err *e);
-PCV_CHECK int srv_native_audio(struct srv_native *n, const struct srv_job_task *t,
-                               struct wire_result *r, struct pcv_err *e);
-PCV_CHECK int srv_native_flow(struct srv_native *n, struct wire_result *r, struct pcv_err *e);
+srv_native_answer srv_native_image, srv_native_audio, srv_native_flow;
+/* Colours 0..1 of a pixel task's numbers, in place or not. */
+void srv_native_colors(const struct pcv_task_info *t, const float *from, int64_t pixels, float *to);
+/* results_latents.c */
+srv_native_answer srv_native_embed, srv_native_attention;
 
 #endif

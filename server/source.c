@@ -159,6 +159,8 @@ int srv_source_decode(const struct srv_source *s, struct wire_request **ret, str
 {
     if (s->form == WIRE_OIP)
         return wire_oip_decode(ret, s->body, s->len, s->header_len, e);
+    if (s->question)
+        return wire_native_decode_query(ret, s->body, s->len, e);
     if (s->json)
         return wire_native_decode(ret, s->body, s->len, e);
     return wire_native_from_parts(ret, s->parts, s->nparts, s->args, s->nargs, e);

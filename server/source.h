@@ -15,6 +15,7 @@ struct srv_source {
     size_t len;
     int64_t header_len; /* OIP: Inference-Header-Content-Length, -1 when absent */
     bool json;          /* native: the body is JSON, else parts */
+    bool question;      /* native: to kept latents, without inputs */
     int nparts, nargs;
     struct wire_part *parts; /* own */
     struct wire_arg *args;   /* own */

@@ -13,10 +13,10 @@
 
 /* Rows: from; columns: to, in the order of enum srv_state. As the diagram in request.h has it. */
 static const char legal[SRV_STATES][SRV_STATES + 1] = {
-    /*               P A Q R Y O D */
-    [SRV_PARSED] = ".xx...x",  [SRV_ADAPTING] = "..x..xx", [SRV_QUEUED] = "...x..x",
-    [SRV_RUNNING] = "....xxx", [SRV_REPLYING] = ".....xx", [SRV_ORPHAN] = "......x",
-    [SRV_DONE] = ".......",
+    /*               P A W Q R Y S O D */
+    [SRV_PARSED] = ".xxx....x",  [SRV_ADAPTING] = "..xx...xx", [SRV_WAITING] = "...x....x",
+    [SRV_QUEUED] = "....x...x",  [SRV_RUNNING] = ".....x.xx",  [SRV_REPLYING] = "...x..xxx",
+    [SRV_SENDING] = "...x....x", [SRV_ORPHAN] = "........x",   [SRV_DONE] = ".........",
 };
 
 static void test_moves_are_those_of_the_diagram(void **state)
