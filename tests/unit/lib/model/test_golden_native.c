@@ -43,6 +43,7 @@ static void check_stage(const struct golden *g, int call, const char *part, cons
         fail_msg("%s: call %d has no %s %s", g->name, call, part, name);
         return;
     }
+    assert_non_null(got);
     count = pcv_shape_count(t->shape, t->ndim);
     if (n * t->shape[0] != count)
         fail_msg("%s: call %d %s has %d numbers a row, not %d", g->name, call, name,
