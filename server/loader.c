@@ -56,7 +56,8 @@ static int check_memory(const struct srv_loader *l, const struct srv_lane_room *
         const struct pcv_model_info *info = pcv_model_info(l->models[i].engine);
         models += (double)(info->mapped_bytes + info->owned_bytes);
     }
-    double sum = models + workspaces + connections;
+    double latents = (double)c->latents_memory;
+    double sum = models + workspaces + connections + latents;
     if (sum > limit)
         return pcv_fail(e, PCV_ELIMIT,
                         "memory: models %.0f MB + workspaces of %d lanes %.0f MB + %lld "
