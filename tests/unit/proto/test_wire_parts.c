@@ -125,13 +125,96 @@ static void test_both(void **state)
     wire_request_free(r);
 }
 
+/* Which output queries, and what becomes of the latents. */
+static void test_options(void **state)
+{
+    struct wire_part p = raw(NULL, "x");
+    struct wire_part form[] = {file("image", NULL, "x"), field("task", "attention"),
+                               field("latents", "3"),    field("keep", "2h"),
+                               field("cache", "true"),   field("share", "true"),
+                               field("stream", "false"), field("format", "png")};
+    struct wire_arg args[] = {{"task", "a"},         {"positions", "1,20,1048576"},
+                              {"top_k", "2"},        {"task", "attention"},
+                              {"latents", "0,5"},    {"task", "b"},
+                              {"region", "4,0,8,1"}, {"keep", "10m"},
+                              {"cache", "false"},    {"share", "false"},
+                              {"stream", "true"}};
+    struct wire_request *r;
+
+    (void)state;
+    assert_ok(wire_native_from_parts(&r, &p, 1, args, LEN(args), &e), e);
+    assert_int_equal(r->nitems, 1);
+    assert_false(r->batch);
+    assert_int_equal(r->nqueries, 3);
+    assert_int_equal(r->queries[0].input, -1);
+    assert_int_equal(r->queries[0].nrows, 3);
+    assert_int_equal(r->queries[0].rows[1], 20);
+    assert_int_equal(r->queries[0].rows[2], WIRE_MAX_COORDINATE);
+    assert_int_equal(r->queries[0].top_k, 2);
+    assert_int_equal(r->queries[1].nrows, 2);
+    assert_int_equal(r->queries[1].rows[1], 5);
+    assert_true(r->queries[2].has_region && !r->queries[1].has_region);
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(r->queries[2].region[i], ((int[]){4, 0, 8, 1})[i]);
+    assert_int_equal(r->keep_ms, 600000);
+    assert_true(r->no_cache && r->no_share && r->stream);
+    wire_request_free(r);
+    assert_ok(wire_native_from_parts(&r, form, LEN(form), NULL, 0, &e), e);
+    assert_int_equal(r->nqueries, 1);
+    assert_int_equal(r->queries[0].nrows, 1);
+    assert_int_equal(r->queries[0].rows[0], 3);
+    assert_int_equal(r->keep_ms, 7200000);
+    assert_false(r->no_cache || r->no_share || r->stream);
+    wire_request_free(r);
+}
+
 static void test_argument_errors(void **state)
 {
     static const struct {
-        struct wire_arg args[3];
+        struct wire_arg args[4];
         int n, code;
         const char *where, *words;
     } cases[] = {
+        {{{"positions", "1"}}, 1, PCV_EFORMAT, "?positions", "behind the task"},
+        {{{"latents", "1"}}, 1, PCV_EFORMAT, "?latents", "behind the task"},
+        {{{"region", "0,0,1,1"}}, 1, PCV_EFORMAT, "?region", "behind the task"},
+        {{{"task", "a"}, {"positions", ""}}, 2, PCV_EFORMAT, "?positions", "expected"},
+        {{{"task", "a"}, {"positions", "1,"}}, 2, PCV_EFORMAT, "?positions", "a comma at the end"},
+        {{{"task", "a"}, {"positions", ",1"}}, 2, PCV_EFORMAT, "?positions", "expected"},
+        {{{"task", "a"}, {"positions", "1,,2"}}, 2, PCV_EFORMAT, "?positions", "expected"},
+        {{{"task", "a"}, {"positions", "1, 2"}}, 2, PCV_EFORMAT, "?positions", "\" 2\" is not"},
+        {{{"task", "a"}, {"positions", "1048577"}}, 2, PCV_ERANGE, "?positions", "outside"},
+        {{{"task", "a"}, {"positions", "1"}, {"positions", "2"}},
+         3,
+         PCV_EFORMAT,
+         "?positions",
+         "twice"},
+        {{{"task", "a"}, {"latents", "1"}}, 2, PCV_EFORMAT, "?latents", "only the task attention"},
+        {{{"task", "attention"}, {"positions", "1"}}, 2, PCV_EFORMAT, "?positions", "has latents"},
+        {{{"task", "a"}, {"positions", "1"}, {"region", "0,0,1,1"}},
+         3,
+         PCV_EFORMAT,
+         "?region",
+         "does not go together"},
+        {{{"task", "a"}, {"region", "0,0,1,1"}, {"positions", "1"}},
+         3,
+         PCV_EFORMAT,
+         "?positions",
+         "does not go together"},
+        {{{"task", "a"}, {"region", "0,0,1"}}, 2, PCV_EFORMAT, "?region", "x,y,width,height"},
+        {{{"task", "a"}, {"region", "0,0,1,1,1"}}, 2, PCV_EFORMAT, "?region", "x,y,width,height"},
+        {{{"task", "a"}, {"region", "0,0,0,1"}}, 2, PCV_ERANGE, "?region", "outside 1.."},
+        {{{"task", "a"}, {"region", "0,0,1,"}}, 2, PCV_EFORMAT, "?region", "comma at the end"},
+        {{{"keep", "10x"}}, 1, PCV_EFORMAT, "?keep", "units are"},
+        {{{"keep", NULL}}, 1, PCV_EFORMAT, "?keep", "is no time"},
+        {{{"keep", "0"}}, 1, PCV_ERANGE, "?keep", "more than nothing"},
+        {{{"keep", "1m"}, {"keep", "1m"}}, 2, PCV_EFORMAT, "?keep", "twice"},
+        {{{"cache", "0"}}, 1, PCV_EFORMAT, "?cache", "true or false"},
+        {{{"cache", NULL}}, 1, PCV_EFORMAT, "?cache", "true or false"},
+        {{{"share", "no"}}, 1, PCV_EFORMAT, "?share", "true or false"},
+        {{{"stream", "truef"}}, 1, PCV_EFORMAT, "?stream", "true or false"},
+        {{{"stream", "true"}, {"format", "png"}}, 2, PCV_EFORMAT, "?stream", "lines of JSON"},
+        {{{"input", "0"}}, 1, PCV_EUNKNOWN, "?input", "keep, cache, share, stream"},
         {{{"tasks", "a"}}, 1, PCV_EUNKNOWN, "?tasks", "known are task, top_k"},
         {{{"queries", "[]"}}, 1, PCV_EUNKNOWN, "?queries", "unknown argument"},
         {{{"", "a"}}, 1, PCV_EUNKNOWN, "?", "unknown argument"},
@@ -183,6 +266,22 @@ static void test_part_errors(void **state)
          PCV_EUNSUPPORTED,
          "body",
          "ISO-8859-1"},
+        {{file("a", NULL, "x"), field("stream", "true"), field("format", "raw")},
+         3,
+         PCV_EFORMAT,
+         "form.stream",
+         "lines of JSON"},
+        {{field("queries", "[{\"task\": \"a\", \"input\": 0}]")},
+         1,
+         PCV_EFORMAT,
+         "form.queries[0].input",
+         "only a list"},
+        {{field("queries", "[{\"task\": \"a\"}]"), field("positions", "2")},
+         2,
+         PCV_EFORMAT,
+         "form.positions",
+         "queries already"},
+        {{field("keep", "")}, 1, PCV_EFORMAT, "form.keep", "is no time"},
         {{field("top_k", "3")}, 1, PCV_EMISSING, "form", "no input"},
         {{{0}}, 0, PCV_EMISSING, "form", "no input"},
         {{field("format", "gif")}, 1, PCV_EUNKNOWN, "form.format", "png"},
@@ -278,13 +377,10 @@ static void test_limits(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_raw),
-        cmocka_unit_test(test_top_k),
-        cmocka_unit_test(test_form),
-        cmocka_unit_test(test_both),
-        cmocka_unit_test(test_argument_errors),
-        cmocka_unit_test(test_part_errors),
-        cmocka_unit_test(test_several_of_one_name),
+        cmocka_unit_test(test_raw),         cmocka_unit_test(test_top_k),
+        cmocka_unit_test(test_form),        cmocka_unit_test(test_both),
+        cmocka_unit_test(test_options),     cmocka_unit_test(test_argument_errors),
+        cmocka_unit_test(test_part_errors), cmocka_unit_test(test_several_of_one_name),
         cmocka_unit_test(test_limits),
     };
 
