@@ -179,30 +179,6 @@ static int stream_over(struct asking *a, const struct ctl_reply *reply, struct p
 
 /* ---- questions ------------------------------------------------------------------------------- */
 
-/* Adds all tasks there are, so that --top-k can be said of them. */
-static int all_tasks(struct asking *a, const char *model, struct pcv_err *e)
-{
-    char *path = wire_client_path(a->handle ? "/v1/latents/" : "/v1/models/",
-                                  a->handle ? a->handle : model, "");
-    struct wire_arena *arena = a->questions.arena;
-    struct wire_latents_desc kept = {0};
-    struct wire_model_desc m = {0};
-    struct ctl_reply reply = {0};
-    int r = path ? ctl_http_get(a->http, path, &reply, e) : pcv_fail(e, PCV_ENOMEM, "no memory");
-
-    if (r == 0)
-        r = a->handle ? wire_client_latents(arena, reply.body, reply.len, &kept, e)
-                      : wire_client_model(arena, reply.body, reply.len, &m, e);
-    for (int i = 0; i < m.ntasks && r == 0; i++)
-        r = ctl_questions_add(&a->questions, m.tasks[i].name, e);
-    for (int i = 0; i < kept.ntasks && r == 0; i++)
-        if (strcmp(kept.tasks[i], "attention") != 0 && strcmp(kept.tasks[i], "embed") != 0)
-            r = ctl_questions_add(&a->questions, kept.tasks[i], e);
-    free(reply.body);
-    free(path);
-    return r;
-}
-
 /* Puts what was asked about before an error: the only medium, or the only one of the input that the
  * server names. */
 static void name_it(const struct asking *a, struct pcv_err *e)
@@ -314,8 +290,6 @@ static int run(struct asking *a, const char *subject, char **arguments, int n, s
         r = ctl_http_open(&a->http, &a->server, e);
     if (r == 0 && !a->handle)
         r = read_media(a, arguments, n, e);
-    if (r == 0 && ctl_questions_need_tasks(&a->questions))
-        r = all_tasks(a, subject, e);
     if (r == 0) {
         ctl_questions_into(&a->questions, &a->request);
         a->request.form = WIRE_NATIVE;
