@@ -116,8 +116,8 @@ def parts(result):
         by_class = [scores(g) for g in groups]
         fixed["classes"] = [sorted(s) for s in by_class]
         fixed["names"] = [sorted((c["index"], c["label"]) for c in g) for g in groups]
-        fixed["places"] = [(m["position"], m["byte_offset"], m["char_offset"])
-                           for m in result.get("masks", [])]
+        # Characters are counted in the text itself, which is not kept with its latents.
+        fixed["places"] = [(m["position"], m["byte_offset"]) for m in result.get("masks", [])]
         x = np.array([s[i] for s in by_class for i in sorted(s)])
         return fixed, x, TOLERANCE * x.max()
     x = numbers(result)

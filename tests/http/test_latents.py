@@ -79,7 +79,10 @@ def test_a_text_of_a_handle_knows_its_masks(daemon):
     masks = [{"task": "fill-mask", "top_k": 262}]
     fresh = perceive(daemon, item("text", 3), masks, **FRESH)["results"]
     same(asked(daemon, keep(daemon, "text", 3), masks)["results"], fresh)
-    # Also when the same tokens were seen as tensors before, which have no bytes.
+
+
+def test_a_text_that_was_seen_as_tokens_knows_its_masks(daemon):
+    masks = [{"task": "fill-mask", "top_k": 262}]
     said = text(8).replace("[MASK]", "\x7f").encode()
     ids = [4, *(3 if c == 0x7f else c + 6 for c in said), 5]
     assert daemon.infer("senses", [tensor("text", "INT64", [1, len(ids)], ids)]).status == 200
@@ -123,8 +126,9 @@ def test_what_a_handle_says_of_itself(daemon):
     assert d["shape"] == [LATENTS, WIDTH] and d["bytes"] >= 4 * LATENTS * WIDTH and d["has_input"]
     assert set(d["tasks"]) == {"garment", "digit", "reconstruct", "embed", "attention"}
     assert 0 <= d["age_s"] < 60 and 540 < d["expires_s"] <= 600
-    assert described(daemon, handle)["age_s"] > d["age_s"]
-    assert set(described(daemon, keep(daemon, "audio"))["tasks"]) == {"spoken-digit", "embed", "attention"}
+    assert eventually(lambda: described(daemon, handle)["age_s"] > d["age_s"])
+    d = described(daemon, keep(daemon, "audio"))
+    assert set(d["tasks"]) == {"spoken-digit", "embed", "attention"}
     assert daemon.metric("perceiverd_latents_handles") == entries + 2
 
 
@@ -164,10 +168,11 @@ def test_nobody_can_guess_a_handle(daemon):
     assert common < len(places) / 2
     assert digits != sorted(digits) and digits != sorted(digits, reverse=True)
     near = handles[0][:-1] + ("0" if handles[0][-1] != "0" else "1")
-    for wrong in (near, handles[0][:-1], handles[0] + "0", handles[0].upper(), "x", "%00", "a" * 3000,
-                  "..%2f..", handles[0] + "%00"):
+    for wrong in (near, handles[0][:-1], handles[0] + "0", handles[0].upper(), "x", "a" * 3000, "..%2f..",
+                  "lat_" + "g" * 40):
         refused(query(daemon, wrong), 404)
         refused(daemon.get(f"/v1/latents/{wrong}"), 404)
+    refused(daemon.get(f"/v1/latents/{handles[0]}%00"), 400)
 
 
 WRONG = [
@@ -198,7 +203,7 @@ def test_methods_of_a_handle(daemon, method, path, allow):
     assert r.status == 405 and allow in r.headers["allow"]
 
 
-@pytest.mark.parametrize("how_long", [0, -1, "", "10x", "m", "1e3", 31 * 86400, "31d", True, None, [1]])
+@pytest.mark.parametrize("how_long", [0, -1, "", "10x", "m", 31 * 86400, "31d", True, None, [1]])
 def test_times_that_are_none(daemon, how_long):
     refused(daemon.perceive("senses", item("text"), keep=how_long), 400, "$.keep")
 
@@ -247,7 +252,8 @@ def test_latents_travel_to_another_daemon(daemon, start_daemon):
         # All that does not read the input itself; masks are in the input.
         queries = [q for q in QUERIES[kind] if q["task"] != "attention"
                    and (q["task"] != "fill-mask" or "positions" in q)]
-        got, want = asked(other, d["latents"], queries)["results"], asked(daemon, handle, queries)["results"]
+        got = asked(other, d["latents"], queries)["results"]
+        want = asked(daemon, handle, queries)["results"]
         for g, w in zip(got, want):
             for mask in w.get("masks", ()):  # where a position stands in the text is not known
                 mask.update(byte_offset=None, char_offset=None)
@@ -278,15 +284,17 @@ def test_files_that_are_none(daemon):
     unsaid = closed({"latents": head["latents"]}, data)
     before = daemon.metric("perceiverd_latents_handles")
     for body, path, status, word in (
-            (changed(head, data, rows), "", 400, "[64,128]"), (changed(head, data, half), "", 400, "F16"),
+            (changed(head, data, rows), "", 400, "[64,128]"),
+            (changed(head, data, half), "", 400, "F16"),
             (changed(head, data, {"shape": [LATENTS * WIDTH]}), "", 400, "[8192]"),
             (changed(head, nan_at(data, 77, float("nan"))), "", 400, "finite"),
             (changed(head, nan_at(data, 8191, float("inf"))), "", 400, "finite"),
-            (renamed, "", 400, "no tensor"), (unsaid, "", 400, "not said"), (unsaid, "?input=nose", 400, "nose"),
-            (changed(head, data, input="nose"), "", 400, "nose"), (file, "?input=text", 400, "image"),
+            (renamed, "", 400, "no tensor"), (unsaid, "", 400, "not said"),
+            (unsaid, "?input=nose", 400, "nose"), (file, "?input=text", 400, "image"),
+            (changed(head, data, input="nose"), "", 400, "nose"),
             (file, "?keep=0", 400, ""), (file, "?keep=31d", 400, ""), (file, "?colour=1", 400, ""),
             (file[:-4], "", 400, ""), (file + b"1234", "", 400, ""), (b"", "", 400, ""),
-            (b"\xff" * 64, "", 400, ""), (b"{}", "", 400, "")):
+            (b"\xff" * 64, "", 413, ""), (b"{}", "", 400, "")):
         r = bring(daemon, body, path)
         refused(r, status)
         assert word in r.json["error"]["message"], r.body
