@@ -20,6 +20,16 @@ bool srv_model_name_ok(const char *name)
            strcmp(name, "stats");
 }
 
+bool srv_model_dir_ok(const char *dir)
+{
+    char path[4096];
+    snprintf(path, sizeof path, "%s/perceiver.json", dir);
+    if (access(path, R_OK) == 0)
+        return true;
+    snprintf(path, sizeof path, "%s/config.json", dir);
+    return access(path, R_OK) == 0;
+}
+
 static int check_model_name(const char *name, struct pcv_err *e)
 {
     if (srv_model_name_ok(name))
@@ -296,7 +306,7 @@ static int not_hidden(const struct dirent *d)
     return d->d_name[0] != '.';
 }
 
-/* Directories with a config.json; names that are configured already keep their path. */
+/* Directories that hold a model; names that are configured already keep their path. */
 static int add_directory(struct srv_config *c, const char *dir, struct pcv_err *e)
 {
     struct dirent **entries;
@@ -308,9 +318,8 @@ static int add_directory(struct srv_config *c, const char *dir, struct pcv_err *
     int r = 0;
     for (int i = 0; i < n; i++) {
         char path[4096];
-        snprintf(path, sizeof path, "%s/%s/config.json", dir, entries[i]->d_name);
-        if (!r && access(path, F_OK) == 0) {
-            *strrchr(path, '/') = 0;
+        snprintf(path, sizeof path, "%s/%s", dir, entries[i]->d_name);
+        if (!r && srv_model_dir_ok(path)) {
             bool known = false;
             for (int k = 0; k < c->nmodels; k++)
                 known |= !strcmp(c->models[k].name, entries[i]->d_name) && c->models[k].path;

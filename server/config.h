@@ -57,6 +57,9 @@ void srv_config_free(struct srv_config *c); /* NULL and half-built are fine */
 /* A configuration file that says the same; what has its default value is commented out. */
 void srv_config_print(const struct srv_config *c, FILE *out);
 
+/* Whether a directory holds a model's description. */
+bool srv_model_dir_ok(const char *dir);
+
 /* Names of models: 1 to 64 of A-Z a-z 0-9 . _ -, not "." or "..", and not "stats", which is a path
  * of the Open Inference Protocol. */
 bool srv_model_name_ok(const char *name);

@@ -395,6 +395,10 @@ static void start(struct srv_flow *f, struct srv_exchange *x, struct srv_model *
     srv_flow_set_deadline(r, now + (uint64_t)m->config->timeout * 1000000);
     r->code = srv_source_take(&r->source, x, form, m->desc.inputs, m->desc.ninputs, &r->err);
     r->source.question = asked != NULL;
+    if (!r->code && asked && !r->source.json) {
+        r->code = pcv_fail(&r->err, PCV_EUNSUPPORTED, "questions to latents are JSON");
+        pcv_err_at(&r->err, "Content-Type");
+    }
     if (!r->code) {
         decode(r);
         return;

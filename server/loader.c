@@ -56,18 +56,22 @@ static int check_memory(const struct srv_loader *l, const struct srv_lane_room *
         const struct pcv_model_info *info = pcv_model_info(l->models[i].engine);
         models += (double)(info->mapped_bytes + info->owned_bytes);
     }
-    double sum = models + workspaces + connections;
+    double latents = (double)c->latents_memory;
+    double sum = models + workspaces + connections + latents;
     if (sum > limit)
         return pcv_fail(e, PCV_ELIMIT,
                         "memory: models %.0f MB + workspaces of %d lanes %.0f MB + %lld "
-                        "connections %.0f MB = %.0f MB do not fit into %.0f MB",
+                        "connections %.0f MB + kept latents %.0f MB = %.0f MB do not fit into "
+                        "%.0f MB",
                         models / mb, srv_lanes_count(l->lanes), workspaces / mb,
-                        (long long)c->http_max_connections, connections / mb, sum / mb, limit / mb);
+                        (long long)c->http_max_connections, connections / mb, latents / mb,
+                        sum / mb, limit / mb);
     double most = sum + (double)c->http_body_memory + (double)c->server_result_memory;
-    srv_log(most > limit ? SRV_WARN : SRV_INFO, NULL,
-            "memory: models %.0f MB, workspaces %.0f MB, connections %.0f MB; with all bodies and "
-            "results that are allowed %.0f MB of %.0f MB",
-            models / mb, workspaces / mb, connections / mb, most / mb, limit / mb);
+    srv_log(
+        most > limit ? SRV_WARN : SRV_INFO, NULL,
+        "memory: models %.0f MB, workspaces %.0f MB, connections %.0f MB, kept latents %.0f MB; "
+        "with all bodies and results that are allowed %.0f MB of %.0f MB",
+        models / mb, workspaces / mb, connections / mb, latents / mb, most / mb, limit / mb);
     return 0;
 }
 
@@ -90,14 +94,22 @@ static int zeros(const struct pcv_tensor_spec *s, int64_t max_tokens, struct pcv
     return t->data ? 0 : pcv_fail(e, PCV_ENOMEM, "no memory for a warming input");
 }
 
-static int warm_input(const struct pcv_model *m, struct pcv_input **ret, struct pcv_err *e)
+/* Whether input `which` is made from this tensor: all that must be there, or, where inputs come one
+ * at a time, the one that has its name. */
+static bool is_of(const struct pcv_model_info *info, const struct pcv_tensor_spec *s, int which)
+{
+    return !s->optional || (!info->together && !strcmp(s->name, info->inputs[which].name));
+}
+
+static int warm_input(const struct pcv_model *m, int which, struct pcv_input **ret,
+                      struct pcv_err *e)
 {
     const struct pcv_model_info *info = pcv_model_info(m);
     struct pcv_tensor *t = calloc((size_t)info->ntensors + 1, sizeof *t);
     int n = 0, r = t ? 0 : pcv_fail(e, PCV_ENOMEM, "no memory for a warming input");
     for (int i = 0; !r && i < info->ntensors; i++)
-        if (info->together ? !info->tensors[i].optional : i == 0) /* one of them: the first */
-            r = zeros(&info->tensors[i], info->inputs[0].max_tokens, &t[n++], e);
+        if (is_of(info, &info->tensors[i], which))
+            r = zeros(&info->tensors[i], info->inputs[which].max_tokens, &t[n++], e);
     if (!r)
         r = pcv_input_from_tensors(ret, m, t, n, 0, e);
     for (int i = 0; i < n; i++)
@@ -106,7 +118,7 @@ static int warm_input(const struct pcv_model *m, struct pcv_input **ret, struct 
     return r;
 }
 
-/* One item that asks one row of every task; runs it until its time is steady. */
+/* One item that asks one row of every task that answers it; runs it until its time is steady. */
 static int run(struct srv_loaded_model *m, const struct pcv_input *in, struct pcv_ws *ws,
                struct pcv_err *e)
 {
@@ -115,29 +127,30 @@ static int run(struct srv_loaded_model *m, const struct pcv_input *in, struct pc
     struct pcv_query *queries = calloc((size_t)info->ntasks + 1, sizeof *queries);
     struct pcv_item item = {.input = in, .queries = queries};
     struct pcv_cost cost;
-    double spent = 0;
+    double spent = 0, last = 0;
     int r = queries ? 0 : pcv_fail(e, PCV_ENOMEM, "no memory to warm");
     for (int i = 0; !r && i < info->ntasks; i++) {
         struct pcv_query *q = &queries[item.nqueries];
         if (!(info->tasks[i].inputs >> pcv_input_which(in) & 1))
             continue;
-        item.nqueries++;
         *q = (struct pcv_query){.task = i, .nrows = 1, .rows = &first_row};
         q->logits = calloc((size_t)info->tasks[i].width, sizeof(float));
+        item.nqueries++;
         if (!q->logits)
             r = pcv_fail(e, PCV_ENOMEM, "no memory to warm");
     }
     for (int i = 0; !r && i < WARM_RUNS && spent < WARM_SECONDS; i++) {
         uint64_t start = srv_now_ns();
         r = pcv_forward(m->engine, ws, &item, 1, NULL, e);
-        m->seconds = (double)(srv_now_ns() - start) / 1e9;
-        spent += m->seconds;
+        last = (double)(srv_now_ns() - start) / 1e9;
+        spent += last;
     }
     if (!r) {
         pcv_cost_item(m->engine, &item, &cost, NULL);
-        m->gmac = (cost.encode + cost.process + cost.decode) / 1e9;
+        m->gmac += (cost.encode + cost.process + cost.decode) / 1e9;
+        m->seconds += last;
     }
-    for (int i = 0; queries && i < info->ntasks; i++)
+    for (int i = 0; queries && i < item.nqueries; i++)
         free(queries[i].logits);
     free(queries);
     return r;
@@ -147,15 +160,17 @@ static int warm_models(struct srv_loader *l, struct pcv_err *e)
 {
     for (int i = 0; i < l->config->nmodels; i++) {
         const char *name = l->config->models[i].name;
-        struct pcv_input *in = NULL;
+        const struct pcv_model_info *info = pcv_model_info(l->models[i].engine);
+        const int inputs = info->together ? 1 : info->ninputs;
         srv_notify_status("Warming %s", name);
-        int r = warm_input(l->models[i].engine, &in, e);
-        if (!r)
-            r = run(&l->models[i], in, srv_lanes_ws(l->lanes, 0), e);
-        pcv_input_free(in);
-        if (r) {
-            pcv_err_at(e, "model %s: warming", name);
-            return r;
+        for (int which = 0; which < inputs; which++) {
+            struct pcv_input *in = NULL;
+            int r = warm_input(l->models[i].engine, which, &in, e);
+            if (!r)
+                r = run(&l->models[i], in, srv_lanes_ws(l->lanes, 0), e);
+            pcv_input_free(in);
+            if (r)
+                return pcv_err_at(e, "model %s: warming", name);
         }
         srv_log(SRV_INFO, NULL, "model %s: warmed, %.3g GMAC in %.1f ms", name, l->models[i].gmac,
                 l->models[i].seconds * 1e3);

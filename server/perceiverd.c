@@ -58,15 +58,13 @@ static int complain(const struct pcv_err *e)
 static int check(const struct srv_config *c, struct pcv_err *e)
 {
     struct srv_addr a;
-    char path[4096];
     int r = 0;
     for (int i = 0; !r && i < c->server_listen.n; i++)
         r = srv_addr_parse(&a, c->server_listen.v[i], e);
     for (int i = 0; !r && i < c->nmodels; i++) {
-        snprintf(path, sizeof path, "%s/config.json", c->models[i].path);
-        if (access(path, R_OK)) {
-            pcv_fail(e, PCV_EIO, "%s", strerror(errno));
-            r = pcv_err_at(e, "[model %s]: %s", c->models[i].name, path);
+        if (!srv_model_dir_ok(c->models[i].path)) {
+            pcv_fail(e, PCV_EIO, "%s", strerror(errno)); /* of its config.json */
+            r = pcv_err_at(e, "[model %s]: %s/config.json", c->models[i].name, c->models[i].path);
         }
     }
     if (!r)

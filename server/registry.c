@@ -27,6 +27,8 @@ int srv_registry_new(struct srv_registry **ret, const struct srv_config *c, stru
 
 static void free_desc(struct wire_model_desc *d)
 {
+    for (int i = 0; d->tasks && i < d->ntasks; i++)
+        free((void *)d->tasks[i].inputs);
     free((void *)d->inputs);
     free((void *)d->tasks);
     free((void *)d->tensors_in);
@@ -90,6 +92,17 @@ static struct wire_stages stages(const struct pcv_cost *c)
     return (struct wire_stages){c->encode / 1e9, c->process / 1e9, c->decode / 1e9};
 }
 
+/* Names of the inputs that a task has an answer for. own: free(). NULL without memory. */
+static const char **task_inputs(const struct pcv_model_info *info, const struct pcv_task_info *t)
+{
+    const char **names = calloc((size_t)info->ninputs + 1, sizeof *names);
+    int n = 0;
+    for (int i = 0; names && i < info->ninputs; i++)
+        if (info->together || t->inputs >> i & 1)
+            names[n++] = info->inputs[i].name;
+    return names;
+}
+
 /* The lists of what the model takes and gives. */
 static int describe_lists(struct wire_model_desc *d, const struct pcv_model_info *info,
                           struct pcv_err *e)
@@ -116,13 +129,19 @@ static int describe_lists(struct wire_model_desc *d, const struct pcv_model_info
                                            .kind = task_kind(info->tasks[i].kind),
                                            .width = info->tasks[i].width,
                                            .max_rows = info->tasks[i].max_rows,
-                                           .labels = info->tasks[i].labels};
+                                           .labels = info->tasks[i].labels,
+                                           .inputs = task_inputs(info, &info->tasks[i])};
+        d->ntasks++;
         out[i] = tensor_desc(&info->tasks[i].output);
+        if (!tasks[i].inputs) {
+            free_desc(d);
+            return pcv_fail(e, PCV_ENOMEM, "no memory for the model's description");
+        }
     }
     for (int i = 0; i < info->ntensors; i++)
         in[i] = tensor_desc(&info->tensors[i]);
     d->ninputs = info->ninputs;
-    d->ntasks = d->ntensors_out = info->ntasks;
+    d->ntensors_out = info->ntasks;
     d->ntensors_in = info->ntensors;
     return 0;
 }
@@ -140,6 +159,7 @@ int srv_model_ready(struct srv_model *m, struct pcv_model *engine, struct pcv_er
     m->desc.upstream = info->upstream;
     m->desc.parameters = (int64_t)info->parameters;
     m->desc.bytes = (int64_t)srv_model_bytes(m);
+    m->desc.together = info->together;
     m->desc.num_latents = info->num_latents;
     m->desc.d_latents = info->d_latents;
     m->desc.gmac = stages(&done);

@@ -16,6 +16,7 @@ static void home(struct srv_routes *s, struct srv_exchange *x, const struct srv_
                                "GET  /v1/models                    what is served\n"
                                "GET  /v1/models/{m}                inputs, tasks, labels, cost\n"
                                "POST /v1/models/{m}/perceive       ask: JSON, a file, or a form\n"
+                               "POST /v1/latents/{id}/query        ask again what was kept\n"
                                "GET  /v2                           Open Inference Protocol\n"
                                "GET  /v2/health/live, .../ready    for probes\n"
                                "GET  /metrics                      for Prometheus\n"
@@ -50,7 +51,7 @@ static void metrics(struct srv_routes *s, struct srv_exchange *x, const struct s
 /* ---- the table --------------------------------------------------------------------------------
  */
 
-enum kind { INFER, OPS, INFO }; /* inference; health and metrics; all else */
+enum kind { INFER, LATENTS, OPS, INFO }; /* inference; their files; health, metrics; all else */
 
 struct srv_route {
     const char *method;
@@ -67,6 +68,11 @@ static const struct srv_route routes[] = {
     {"GET", "/v1/models", INFO, srv_v1_models},
     {"GET", "/v1/models/{m}", INFO, srv_v1_model},
     {"POST", "/v1/models/{m}/perceive", INFER, srv_v1_perceive},
+    {"POST", "/v1/models/{m}/latents", LATENTS, srv_latents_import},
+    {"GET", "/v1/latents/{id}", INFO, srv_latents_get},
+    {"DELETE", "/v1/latents/{id}", INFO, srv_latents_delete},
+    {"GET", "/v1/latents/{id}/tensor", INFO, srv_latents_tensor},
+    {"POST", "/v1/latents/{id}/query", INFER, srv_latents_query},
     {"GET", "/v2", INFO, srv_v2_server},
     {"GET", "/v2/health/live", OPS, srv_v2_live},
     {"GET", "/v2/health/ready", OPS, srv_v2_ready},
@@ -104,14 +110,33 @@ static bool fits(const char *pattern, const char *path, struct srv_match *m)
         if (pattern[1] == 'm') {
             m->model = path;
             m->model_len = len;
+        } else if (pattern[1] == 'i') {
+            m->id = path;
+            m->id_len = len;
         } else {
             m->version = path;
             m->version_len = len;
         }
-        pattern += 3;
+        pattern = strchr(pattern, '}') + 1;
         path += len;
     }
     return !*path;
+}
+
+/* Methods of all routes of a pattern. */
+static const char *methods_of(const char *pattern)
+{
+    static const char *const names[] = {"GET, HEAD", "POST", "GET, HEAD, POST", "DELETE",
+                                        "GET, HEAD, DELETE"};
+    bool get = false, post = false, del = false;
+    for (size_t i = 0; i < sizeof routes / sizeof *routes; i++) {
+        if (strcmp(routes[i].pattern, pattern) != 0)
+            continue;
+        get |= !strcmp(routes[i].method, "GET");
+        post |= !strcmp(routes[i].method, "POST");
+        del |= !strcmp(routes[i].method, "DELETE");
+    }
+    return names[del ? get ? 4 : 3 : get ? post ? 2 : 0 : 1];
 }
 
 int srv_route_find(const char *method, const char *path, struct srv_match *ret, const char **allow)
@@ -127,9 +152,9 @@ int srv_route_find(const char *method, const char *path, struct srv_match *ret, 
             *ret = m;
             return 0;
         }
-        if (r == -404) { /* no path has two methods, and the first that fits is meant */
+        if (r == -404) { /* the first pattern that fits is meant */
             r = -405;
-            *allow = strcmp(routes[i].method, "GET") ? "POST" : "GET, HEAD";
+            *allow = methods_of(routes[i].pattern);
         }
     }
     return r;
@@ -169,6 +194,16 @@ bool srv_route_ready(struct srv_routes *s, struct srv_exchange *x, const struct 
 /* ---- ops of the HTTP layer ---------------------------------------------------------------------
  */
 
+/* A file of one model's latents, with some room for what it says of them. */
+static int64_t latents_limit(const struct srv_routes *s, const struct srv_match *m)
+{
+    const struct srv_model *model = srv_registry_find(s->registry, m->model, m->model_len);
+    int64_t most = 64 << 10;
+    if (model && model->info)
+        most += (int64_t)model->info->num_latents * model->info->d_latents * (int64_t)sizeof(float);
+    return most < s->config->http_max_body ? most : s->config->http_max_body;
+}
+
 static int64_t on_headers(void *ctx, const char *method, const char *path, const char **allow)
 {
     struct srv_routes *s = ctx;
@@ -178,6 +213,8 @@ static int64_t on_headers(void *ctx, const char *method, const char *path, const
         return r;
     if (m.route->kind == INFER)
         return s->config->http_max_body;
+    if (m.route->kind == LATENTS)
+        return latents_limit(s, &m);
     return strcmp(m.route->method, "POST") ? 0 : 4096;
 }
 
@@ -222,9 +259,8 @@ static void log_request(const struct srv_exchange *x, enum srv_level level,
                  " %s: %s, %d items, %lld tokens, %lld output queries, batch %d, queue %.2f ms, "
                  "compute %.2f ms",
                  r->model->name, srv_request_task(r), r->job->nitems, (long long)r->job->tokens,
-                 (long long)r->job->output_queries, r->batch_items,
-                 (double)(r->started_ns - r->queued_ns) / 1e6,
-                 (double)(r->computed_ns - r->started_ns) / 1e6);
+                 (long long)r->job->output_queries, r->batch_items, r->queue_s * 1e3,
+                 (r->encode_s + r->process_s + r->decode_s) * 1e3);
     else if (r && r->err.code)
         snprintf(cost, sizeof cost, " %s: %.100s%s%.120s", r->model->name, r->err.where,
                  *r->err.where ? ": " : "", r->err.msg);
@@ -243,8 +279,10 @@ static void on_replied(void *ctx, const struct srv_exchange *x, int status, size
         r = NULL; /* timed out: another thread still has it */
     char code[8];
     bool known = !srv_route_find(srv_exchange_method(x), srv_exchange_path(x), &m, &allow);
-    const struct srv_model *model =
-        known && m.model ? srv_registry_find(s->registry, m.model, m.model_len) : NULL;
+    const struct srv_model *model = r ? r->model
+                                    : known && m.model
+                                        ? srv_registry_find(s->registry, m.model, m.model_len)
+                                        : NULL;
     snprintf(code, sizeof code, "%d", status);
     srv_metrics_add(s->metrics, SRV_M_requests_total, 1,
                     SRV_LABELS(known ? m.route->pattern : "other", model ? model->name : "",

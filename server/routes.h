@@ -1,7 +1,7 @@
 /* routes.h - which path means what.
  *
- * One table of routes (routes.c); handlers of /v1 in routes_v1.c, of /v2 in routes_v2.c. Loop
- * thread. */
+ * One table of routes (routes.c); handlers of /v1 in routes_v1.c and routes_latents.c, of /v2 in
+ * routes_v2.c. Loop thread. */
 #ifndef SRV_ROUTES_H
 #define SRV_ROUTES_H
 
@@ -24,8 +24,9 @@ struct srv_http_ops srv_routes_ops(struct srv_routes *s);
 struct srv_route;
 struct srv_match {
     const struct srv_route *route;
-    const char *model, *version; /* within the path, not terminated; NULL when the route has none */
-    size_t model_len, version_len;
+    /* Within the path, not terminated; NULL when the route has none. */
+    const char *model, *version, *id;
+    size_t model_len, version_len, id_len;
 };
 
 /* The route of a path and method. Returns 0, -404, or -405 with *allow naming the methods; HEAD

@@ -15,6 +15,9 @@ bool srv_route_ready(struct srv_routes *s, struct srv_exchange *x, const struct 
 
 /* routes_v1.c */
 srv_handler srv_v1_models, srv_v1_model, srv_v1_perceive;
+/* routes_latents.c */
+srv_handler srv_latents_query, srv_latents_get, srv_latents_delete, srv_latents_tensor,
+    srv_latents_import;
 /* routes_v2.c */
 srv_handler srv_v2_server, srv_v2_live, srv_v2_ready, srv_v2_model, srv_v2_model_ready,
     srv_v2_config, srv_v2_all_stats, srv_v2_stats, srv_v2_infer, srv_v2_index;

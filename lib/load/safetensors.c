@@ -18,7 +18,9 @@ enum {
 };
 
 struct pcv_safetensors {
-    char *map; /* MAP_FAILED until mapped */
+    char *map;     /* MAP_FAILED until mapped */
+    bool borrowed; /* it is the caller's memory */
+    json_t *notes; /* own, or NULL: its metadata */
     size_t size;
     const char *data; /* in map, after the header */
     size_t data_size;
@@ -318,8 +320,10 @@ static int read_tensors(struct pcv_safetensors *f, json_t *header, struct pcv_er
     {
         struct pcv_tensor *t = &f->tensors[f->count];
 
-        if (strcmp(name, "__metadata__") == 0)
+        if (strcmp(name, "__metadata__") == 0) {
+            f->notes = json_incref(v);
             continue;
+        }
         memcpy(next, name, len + 1);
         t->name = next;
         next += len + 1;
@@ -335,6 +339,31 @@ static int read_tensors(struct pcv_safetensors *f, json_t *header, struct pcv_er
 }
 
 /* ---- public ------------------------------------------------------------------------------- */
+
+int pcv_safetensors_parse(struct pcv_safetensors **ret, const void *data, size_t len,
+                          struct pcv_err *e)
+{
+    struct pcv_safetensors *f = calloc(1, sizeof(*f));
+    json_t *header = NULL;
+    int r = 0;
+
+    if (!f)
+        return pcv_fail(e, PCV_ENOMEM, "no memory for a file's description");
+    f->map = (char *)data;
+    f->size = len;
+    f->borrowed = true;
+    if (len < LENGTH_BYTES)
+        r = pcv_fail(e, PCV_EFORMAT, "%zu bytes, a safetensors file has at least 8", len);
+    else if ((r = parse_header(f, &header, e)) == 0)
+        r = read_tensors(f, header, e);
+    if (r == 0) {
+        *ret = f;
+        f = NULL;
+    }
+    json_decref(header);
+    pcv_safetensors_close(f);
+    return r;
+}
 
 int pcv_safetensors_open(struct pcv_safetensors **ret, const char *path, struct pcv_err *e)
 {
@@ -366,8 +395,9 @@ void pcv_safetensors_close(struct pcv_safetensors *f)
 {
     if (!f)
         return;
-    if (f->map != MAP_FAILED)
+    if (f->map != MAP_FAILED && !f->borrowed)
         munmap(f->map, f->size);
+    json_decref(f->notes);
     free(f->tensors);
     free(f->by_name);
     free(f->names);
@@ -391,6 +421,11 @@ const struct pcv_tensor *pcv_safetensors_find(const struct pcv_safetensors *f, c
         bsearch(&p, f->by_name, (size_t)f->count, sizeof(*f->by_name), by_name);
 
     return hit ? *hit : NULL;
+}
+
+const char *pcv_safetensors_note(const struct pcv_safetensors *f, const char *key)
+{
+    return json_string_value(json_object_get(f->notes, key));
 }
 
 size_t pcv_safetensors_bytes(const struct pcv_safetensors *f)

@@ -29,6 +29,13 @@ PCV_CHECK int pcv_safetensors_open(struct pcv_safetensors **ret, const char *pat
                                    struct pcv_err *e);
 void pcv_safetensors_close(struct pcv_safetensors *f); /* NULL is fine */
 
+/* The same for a file that is in memory: data [len] is borrowed until it is closed. */
+PCV_CHECK int pcv_safetensors_parse(struct pcv_safetensors **ret, const void *data, size_t len,
+                                    struct pcv_err *e);
+
+/* What the file's metadata says under a key; NULL: nothing. borrow */
+const char *pcv_safetensors_note(const struct pcv_safetensors *f, const char *key);
+
 /* Tensors in the order of their bytes in the file; at: 0 <= i < count. Data may be unaligned. */
 int pcv_safetensors_count(const struct pcv_safetensors *f);
 const struct pcv_tensor *pcv_safetensors_at(const struct pcv_safetensors *f, int i); /* borrow */
@@ -43,6 +50,13 @@ size_t pcv_safetensors_bytes(const struct pcv_safetensors *f);   /* of the mappi
  * a multiple of that. */
 PCV_CHECK int pcv_safetensors_write(const char *path, const struct pcv_tensor *t, int n,
                                     struct pcv_err *e);
+
+/* A file in memory, with metadata. own: free(*file) */
+struct pcv_note {
+    const char *key, *value; /* UTF-8; each key once */
+};
+PCV_CHECK int pcv_safetensors_encode(void **file, size_t *len, const struct pcv_tensor *t, int n,
+                                     const struct pcv_note *notes, int nnotes, struct pcv_err *e);
 
 #pragma GCC visibility pop
 

@@ -60,15 +60,28 @@ static int add_tensor(json_t *header, const struct pcv_tensor *t, json_int_t fro
     return 0;
 }
 
+static int add_notes(json_t *header, const struct pcv_note *notes, int nnotes, struct pcv_err *e)
+{
+    json_t *all = nnotes ? json_object() : NULL;
+
+    if (nnotes && json_object_set_new(header, "__metadata__", all) < 0)
+        return pcv_fail(e, PCV_ENOMEM, "no memory for the header");
+    for (int i = 0; i < nnotes; i++)
+        if (json_object_set_new(all, notes[i].key, json_string(notes[i].value)) < 0)
+            return pcv_fail(e, PCV_EFORMAT, "metadata is not UTF-8, or memory ran out");
+    return 0;
+}
+
 /* The length and the JSON padded to a multiple of 8. own: free(*ret) */
 static int make_header(char **ret, size_t *len, const struct pcv_tensor *t, int n,
-                       struct pcv_err *e)
+                       const struct pcv_note *notes, int nnotes, struct pcv_err *e)
 {
     json_t *header = json_object();
     char *text = NULL, *out = NULL;
     json_int_t at = 0;
     size_t used, padded;
-    int r = header ? 0 : pcv_fail(e, PCV_ENOMEM, "no memory for the header");
+    int r = header ? add_notes(header, notes, nnotes, e)
+                   : pcv_fail(e, PCV_ENOMEM, "no memory for the header");
 
     for (int i = 0; i < n && r == 0; i++) {
         if ((r = check_tensor(&t[i], e)) == 0)
@@ -187,9 +200,35 @@ int pcv_safetensors_write(const char *path, const struct pcv_tensor *t, int n, s
     else if (n < 0 || n > PCV_SAFETENSORS_MAX_TENSORS)
         r = pcv_fail(e, PCV_ELIMIT, "%d tensors, at most %d are written", n,
                      PCV_SAFETENSORS_MAX_TENSORS);
-    else if ((r = make_header(&header, &header_len, t, n, e)) == 0)
+    else if ((r = make_header(&header, &header_len, t, n, NULL, 0, e)) == 0)
         r = write_file(path, temp, temp_size, header, header_len, t, n, e);
     free(header);
     free(temp);
     return r < 0 ? pcv_err_at(e, "%s", path) : 0;
+}
+
+int pcv_safetensors_encode(void **file, size_t *len, const struct pcv_tensor *t, int n,
+                           const struct pcv_note *notes, int nnotes, struct pcv_err *e)
+{
+    size_t size, header_len;
+    char *header, *out, *at;
+    int r = make_header(&header, &header_len, t, n, notes, nnotes, e);
+
+    if (r < 0)
+        return r;
+    size = header_len;
+    for (int i = 0; i < n; i++)
+        size += t[i].nbytes;
+    out = realloc(header, size);
+    if (!out) {
+        free(header);
+        return pcv_fail(e, PCV_ENOMEM, "no memory for a file of %zu bytes", size);
+    }
+    at = out + header_len;
+    for (int i = 0; i < n; i++, at += t[i - 1].nbytes)
+        if (t[i].nbytes)
+            memcpy(at, t[i].data, t[i].nbytes);
+    *file = out;
+    *len = size;
+    return 0;
 }

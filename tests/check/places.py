@@ -15,6 +15,7 @@ PLACES = {
     "sys/epoll.h": ["server/http_watch.c", "server/ctl_http.c"],
     "systemd/*": ["server/notify.c"],
     "zlib.h": ["server/body.c"],
+    "sodium.h": ["server/digest.c"],
     "ini.h": ["server/config*.c"],
     "curl/*": ["server/ctl_http.c"],
     # files and media
