@@ -3,6 +3,8 @@
 import json
 import os
 import pathlib
+import shutil
+import struct
 import subprocess
 import sys
 
@@ -35,3 +37,22 @@ def slow():
     (case / "config.json").write_text(json.dumps(config))
     (case / "tensors.json").write_text(json.dumps(tensors))
     return forge(case, ROOT / "build" / "golden" / f"slow-{blocks}")
+
+
+def senses():
+    """The shipped model that sees, hears and reads."""
+    return ROOT / "etc" / "models" / "senses"
+
+
+def other_weights(model, out, tensor="latents"):
+    """A copy of a model directory in which one number of a tensor is another."""
+    shutil.copytree(model, out, ignore=shutil.ignore_patterns("*.py", "*.log", "samples"))
+    path = out / "model.safetensors"
+    data = bytearray(path.read_bytes())
+    size = int.from_bytes(data[:8], "little")
+    head = json.loads(data[8:8 + size])
+    name = tensor if tensor in head else sorted(k for k in head if k != "__metadata__")[0]
+    at = 8 + size + head[name]["data_offsets"][0]
+    data[at:at + 4] = struct.pack("<f", struct.unpack("<f", data[at:at + 4])[0] + 0.25)
+    path.write_bytes(data)
+    return out
