@@ -18,8 +18,9 @@ install -m 755 "$B/libperceiver.so" "$to/lib/libperceiver.so.0"
 ln -sf libperceiver.so.0 "$to/lib/libperceiver.so"
 put 644 "$to/share/man/man8" deploy/man/perceiverd.8
 put 644 "$to/share/man/man1" deploy/man/perceiverctl.1
-install -d "$to/share/perceiverd/models"
-cp -R etc/models/fashion "$to/share/perceiverd/models/"
+senses=etc/models/senses
+put 644 "$to/share/perceiverd/models/senses" $senses/perceiver.json $senses/model.safetensors $senses/README.md
+put 644 "$to/share/perceiverd/models/senses/samples" $senses/samples/*
 
 # A configuration that a person has edited stays. A new one serves what is installed.
 conf=$DESTDIR/etc/perceiverd/perceiverd.conf

@@ -3,16 +3,17 @@
  *
  *     struct pcv_err e;
  *     struct pcv_pool *pool;      pcv_pool_new(&pool, 0, &e);
- *     struct pcv_model *m;        pcv_model_open(&m, "models/fashion", pool, &e);
+ *     struct pcv_model *m;        pcv_model_open(&m, "models/senses", pool, &e);
  *     struct pcv_ws *ws;          pcv_ws_new(&ws, pool, &e);  pcv_ws_reserve(ws, m, 1, 0, &e);
- *     struct pcv_media shoe = {.data = png, .len = n};
+ *     struct pcv_media shoe = {.input = "image", .data = png, .len = n};
  *     struct pcv_input *in;       pcv_input_from_media(&in, m, &shoe, 1, &e);
  *     float logits[10];
- *     struct pcv_query q = {.task = 0, .logits = logits};
+ *     int garment =               pcv_task_find(m, "garment", &e);
+ *     struct pcv_query q = {.task = garment, .logits = logits};
  *     struct pcv_item item = {.input = in, .queries = &q, .nqueries = 1};
  *     pcv_forward(m, ws, &item, 1, NULL, &e);
  *     struct pcv_score top[3];    pcv_top_k(logits, 10, 3, top);
- *     puts(pcv_task_label(m, 0, top[0].index));
+ *     puts(pcv_task_label(m, garment, top[0].index));
  *
  * Three kinds of object. A model is immutable after opening and shared by all threads. An input is
  * built once, by any thread, and then only read. A workspace is the scratch of one forward at a

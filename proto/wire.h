@@ -176,6 +176,8 @@ PCV_CHECK int wire_native_from_parts(struct wire_request **ret, const struct wir
  *   FP32 is the nearest double rounded once more. Errors are overflow, integers outside their
  *   datatype, NaN, and FP16 or BF16 in JSON. BOOL is true, false, 0 or 1.
  * - Binary sizes must be the shapes' and add up to the body.
+ * - The parameters cache and share are booleans: false is no_cache, no_share. Which output queries
+ *   are wanted is said by input tensors.
  * - An input of datatype BYTES has one element and becomes one of the media: "text/plain" from
  *   JSON, any file from the binary form. More elements, or tensors beside it, are
  *   PCV_EUNSUPPORTED.

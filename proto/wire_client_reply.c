@@ -109,6 +109,8 @@ static int read_result(struct wire_reader *rd, struct wire_result *ret)
     struct result got = {.r = {.kind = WIRE_CLASSES}};
     int r = wire_read_fields(rd, &result_table, &got);
 
+    if (!got.bytes)
+        got.r.ndim = 0; /* a shape of nothing */
     if (r == 0 && got.bytes)
         r = take_tensor(rd, &got);
     else if (got.embedding.v)

@@ -33,7 +33,12 @@ static int print_help(const struct ctl_usage *u, const char *command)
     if (u->options && u->options->name)
         printf("\n");
     for (const struct ctl_option *o = u->options; o && o->name; o++) {
-        const int n = printf("  --%s%s%s", o->name, o->value ? " " : "", o->value ? o->value : "");
+        int n = printf("  --%s", o->name);
+
+        if (o->letter)
+            n += printf(", -%c", o->letter);
+        if (o->value)
+            n += printf(" %s", o->value);
 
         printf("%*s  %s\n", n < 20 ? 20 - n : 0, "", o->doc);
     }
@@ -81,12 +86,21 @@ static const struct ctl_option *find(const struct ctl_usage *u, const char *name
     return NULL;
 }
 
-/* argv[*i], which begins with "--", and its value. 0 or WRONG. */
+static const struct ctl_option *find_letter(const struct ctl_usage *u, const char *name)
+{
+    for (const struct ctl_option *o = u->options; o && o->name; o++)
+        if (o->letter && name[0] == o->letter && !name[1])
+            return o;
+    return NULL;
+}
+
+/* argv[*i], which begins with "-", and its value. 0 or WRONG. */
 static int take_option(const struct ctl_usage *u, int argc, char **argv, int *i)
 {
-    const char *name = argv[*i] + 2;
+    const bool lettered = argv[*i][1] != '-';
+    const char *name = argv[*i] + (lettered ? 1 : 2);
     const size_t len = strcspn(name, "=");
-    const struct ctl_option *o = find(u, name, len);
+    const struct ctl_option *o = lettered ? find_letter(u, name) : find(u, name, len);
     const char *value = name[len] ? name + len + 1 : NULL, *problem = NULL;
     char message[96];
 
@@ -102,6 +116,8 @@ static int take_option(const struct ctl_usage *u, int argc, char **argv, int *i)
         return ctl_wrong(u, argv, "wants a value", argv[*i]);
     if (o->text)
         *o->text = value;
+    else if (o->take)
+        problem = o->take(o->ctx, value, message);
     else
         problem = set_number(o, value, message);
     return problem ? ctl_wrong(u, argv, problem, argv[*i]) : 0;
@@ -119,11 +135,9 @@ int ctl_parse(const struct ctl_usage *u, int argc, char **argv)
             options = false;
         } else if (dashes && strcmp(argv[i], "--help") == 0) {
             return print_help(u, argv[0]);
-        } else if (dashes) {
+        } else if (options && argv[i][0] == '-' && argv[i][1]) {
             if (take_option(u, argc, argv, &i) < 0)
                 return WRONG;
-        } else if (options && argv[i][0] == '-' && argv[i][1]) {
-            return ctl_wrong(u, argv, "no such option", argv[i]);
         } else {
             argv[++n] = argv[i];
         }

@@ -9,15 +9,22 @@
 
 #include <stdbool.h>
 
+int ctl_ask(int argc, char **argv);
 int ctl_bench(int argc, char **argv);
 int ctl_eval(int argc, char **argv);
+int ctl_import(int argc, char **argv);
 int ctl_inspect(int argc, char **argv);
+int ctl_latents(int argc, char **argv);
 int ctl_models(int argc, char **argv);
 int ctl_perceive(int argc, char **argv);
 int ctl_status(int argc, char **argv);
 
 /* "perceiverctl: where: message" on stderr; returns 1. */
 int ctl_fail(const struct pcv_err *e);
+
+/* Sets what an option says, at each of its places, in order. Returns NULL, or what is wrong with
+ * the value, maybe written to message. */
+typedef const char *ctl_take(void *ctx, const char *value, char message[96]);
 
 /* An option, --name or --name VALUE or --name=VALUE; which pointer is set says what it takes. */
 struct ctl_option {
@@ -29,6 +36,9 @@ struct ctl_option {
     double *real; /* min..max */
     const char **text;
     double min, max;
+    ctl_take *take;
+    void *ctx;
+    char letter; /* -o VALUE is --output VALUE; 0: none */
 };
 
 struct ctl_usage {

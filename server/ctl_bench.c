@@ -27,40 +27,6 @@ static const struct ctl_call *on_next(void *ctx, int client)
     return &b->samples[b->sample_of[client]].call;
 }
 
-/* Compares what is answered with what was answered first. */
-static int check(struct ctl_bench *b, struct ctl_sample *s, const struct ctl_reply *reply,
-                 struct pcv_err *e)
-{
-    struct wire_arena *a = wire_arena_new();
-    struct wire_str json, binary;
-    char *answer;
-    int r;
-
-    if (!a)
-        return pcv_fail(e, PCV_ENOMEM, "no memory for a reply");
-    r = wire_client_answer(a, b->options.binary ? WIRE_OIP : WIRE_NATIVE, reply->body, reply->len,
-                           reply->header_len, &json, &binary, e);
-    if (r < 0) {
-        wire_arena_free(a);
-        return pcv_err_at(e, "reply");
-    }
-    if (!s->answer && (answer = malloc(json.len + binary.len + 1))) {
-        memcpy(answer, json.s, json.len);
-        memcpy(answer + json.len, binary.s, binary.len);
-        s->answer = answer;
-        s->json_len = json.len;
-        s->answer_len = json.len + binary.len;
-    } else if (!s->answer) {
-        r = pcv_fail(e, PCV_ENOMEM, "no memory for a reply");
-    } else if (s->json_len != json.len || s->answer_len != json.len + binary.len ||
-               memcmp(s->answer, json.s, json.len) != 0 ||
-               memcmp(s->answer + json.len, binary.s, binary.len) != 0) {
-        b->different++;
-    }
-    wire_arena_free(a);
-    return r;
-}
-
 static int on_done(void *ctx, int client, const struct ctl_reply *reply, const char *reason,
                    uint64_t ns, struct pcv_err *e)
 {
@@ -83,7 +49,7 @@ static int on_done(void *ctx, int client, const struct ctl_reply *reply, const c
         return 0;
     r = ctl_latency_add(&b->latency, ns, e);
     if (r == 0 && b->options.check)
-        r = check(b, &b->samples[b->sample_of[client]], reply, e);
+        r = ctl_bench_check(b, &b->samples[b->sample_of[client]], reply, e);
     return r;
 }
 
@@ -298,14 +264,28 @@ static int run(struct ctl_bench *b, const char *model, struct pcv_err *e)
 static void release(struct ctl_bench *b)
 {
     for (int i = 0; i < b->nsamples; i++) {
+        free(b->samples[i].path);
         free(b->samples[i].body);
         free(b->samples[i].answer);
     }
+    free(b->samples);
     free(b->sample_of);
     free(b->path);
     ctl_latency_free(&b->latency);
     wire_arena_free(b->arena);
     ctl_http_close(b->http);
+}
+
+static const char *take_name(void *ctx, const char *value, char message[96])
+{
+    struct ctl_names *names = ctx;
+
+    if (names->n == CTL_BENCH_NAMES) {
+        snprintf(message, 96, "more than %d", CTL_BENCH_NAMES);
+        return message;
+    }
+    names->name[names->n++] = value;
+    return NULL;
 }
 
 int ctl_bench(int argc, char **argv)
@@ -336,8 +316,22 @@ int ctl_bench(int argc, char **argv)
          .max = 2000000000},
         {.name = "input",
          .value = "FILE|TEXT",
-         .doc = "what to send; default: random inputs",
-         .text = &o->input},
+         .doc = "what to send, again for others, in turn; default: random inputs",
+         .take = take_name,
+         .ctx = &o->inputs},
+        {.name = "task",
+         .value = "TASK",
+         .doc = "ask only this task, again for others, in turn",
+         .take = take_name,
+         .ctx = &o->tasks},
+        {.name = "handle",
+         .value = "HANDLE",
+         .doc = "ask about kept latents instead of inputs; again for others",
+         .take = take_name,
+         .ctx = &o->handles},
+        {.name = "no-cache",
+         .doc = "have inputs computed, whatever was kept before",
+         .flag = &o->no_cache},
         {.name = "tokens",
          .value = "N",
          .doc = "length of random texts; default: from 16 to the "
@@ -351,6 +345,12 @@ int ctl_bench(int argc, char **argv)
         {.name = "check",
          .doc = "every reply must be, bit for bit, the first for its input",
          .flag = &o->check},
+        {.name = "tolerance",
+         .value = "X",
+         .doc = "with --check: numbers may differ by X x max(1, number)",
+         .real = &o->tolerance,
+         .min = 0,
+         .max = 1e6},
         {.name = "json", .doc = "print the report as JSON", .flag = &o->json},
         {0},
     };
@@ -358,7 +358,8 @@ int ctl_bench(int argc, char **argv)
         "[MODEL]", 0, 1,
         "Measures a daemon: rate, latency and batch size under many clients that each\n"
         "wait for a reply before they send the next request. Without MODEL it must serve\n"
-        "only one. Exits 1 when a request failed or, with --check, a reply differed.",
+        "only one, or there are handles. Exits 1 when a request failed or, with --check, a reply "
+        "differed.",
         options};
     const int n = ctl_parse(&usage, argc, argv);
     struct pcv_err e;
@@ -366,8 +367,10 @@ int ctl_bench(int argc, char **argv)
 
     if (n < 0)
         return ~n;
-    if (o->binary && o->input)
-        return ~ctl_wrong(&usage, argv, "does not go with --binary", "--input");
+    if (o->binary && (o->inputs.n || o->tasks.n || o->handles.n))
+        return ~ctl_wrong(&usage, argv, "goes with none of --input, --task, --handle", "--binary");
+    if (o->handles.n && (o->inputs.n || o->no_cache))
+        return ~ctl_wrong(&usage, argv, "goes with neither --input nor --no-cache", "--handle");
     failed = run(&b, n ? argv[1] : NULL, &e) < 0 && ctl_fail(&e);
     for (int i = 0; i < CTL_BENCH_CODES; i++)
         failed |= b.count[i] && i != 200;

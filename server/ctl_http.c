@@ -31,6 +31,8 @@ struct line {
     int64_t header_len;
     uint64_t start_ns;
     char error[CURL_ERROR_SIZE];
+    const struct ctl_call *call; /* under way */
+    struct pcv_err *refused;     /* its on_line was not content: why */
 };
 
 struct ctl_http {
@@ -53,6 +55,29 @@ static int no_memory(struct pcv_err *e)
 }
 
 /* ---- lines ----------------------------------------------------------------------------------- */
+
+/* Gives whole lines away. */
+static int give_lines(struct line *l)
+{
+    const struct ctl_call *c = l->call;
+    size_t at = 0;
+    char *end;
+    long status = 0;
+
+    curl_easy_getinfo(l->easy, CURLINFO_RESPONSE_CODE, &status);
+    if (status != 200)
+        return 0;
+    while ((end = memchr(l->body + at, '\n', l->len - at))) {
+        const size_t begin = at;
+
+        at = (size_t)(end - l->body) + 1;
+        if (c->on_line(c->ctx, l->body + begin, at - begin, l->refused) < 0)
+            return -1;
+    }
+    l->len -= at;
+    memmove(l->body, l->body + at, l->len + 1);
+    return 0;
+}
 
 static size_t on_body(char *data, size_t size, size_t n, void *ctx)
 {
@@ -77,7 +102,7 @@ static size_t on_body(char *data, size_t size, size_t n, void *ctx)
     memcpy(l->body + l->len, data, n);
     l->len += n;
     l->body[l->len] = '\0';
-    return n;
+    return l->call->on_line && give_lines(l) < 0 ? 0 : n;
 }
 
 static size_t on_header(char *data, size_t size, size_t n, void *ctx)
@@ -150,6 +175,8 @@ static int line_prepare(struct line *l, const struct ctl_http *h, const struct c
     l->len = 0;
     l->header_len = -1;
     l->error[0] = '\0';
+    l->call = c;
+    l->refused = e;
     if (asprintf(&l->url, "%s%s", h->url, c->path) < 0) {
         l->url = NULL;
         return no_memory(e);
@@ -166,6 +193,7 @@ static int line_prepare(struct line *l, const struct ctl_http *h, const struct c
     } else {
         ok = ok && !curl_easy_setopt(l->easy, CURLOPT_HTTPGET, 1L);
     }
+    ok = ok && !curl_easy_setopt(l->easy, CURLOPT_CUSTOMREQUEST, c->method);
     ok = ok && !curl_easy_setopt(l->easy, CURLOPT_HTTPHEADER, l->headers);
     ok = ok && !curl_easy_setopt(l->easy, CURLOPT_TIMEOUT_MS, (long)(c->body ? POST_MS : GET_MS));
     return ok ? 0 : no_memory(e);
@@ -245,7 +273,10 @@ int ctl_http_call(struct ctl_http *h, const struct ctl_call *c, struct ctl_reply
 
     if (r < 0)
         return r;
+    e->code = PCV_OK;
     code = curl_easy_perform(l->easy);
+    if (code && c->on_line && e->code != PCV_OK)
+        return e->code;
     if (code) {
         r = pcv_fail(e, PCV_EIO, "%s", line_problem(l, code));
         pcv_err_at(e, "%s", ctl_http_url(h));
@@ -287,7 +318,7 @@ int ctl_http_ask(struct ctl_http *h, const struct ctl_call *c, struct ctl_reply 
 
     if (r < 0)
         return r;
-    if (reply.status != 200) {
+    if (reply.status / 100 != 2) {
         r = ctl_http_refusal(&reply, e);
         free(reply.body);
         return r;

@@ -34,6 +34,12 @@ struct ctl_call {
     const void *body; /* borrow while the call lasts; NULL: GET, else POST */
     size_t len;
     int64_t header_len; /* Inference-Header-Content-Length; 0: none */
+    const char *method; /* another than those */
+
+    /* Each line of a reply 200, with its newline, as soon as it has come; what is left of the body
+     * then is what has no newline. Not 0: the call ends, and fails with what was set. */
+    int (*on_line)(void *ctx, const char *line, size_t len, struct pcv_err *e);
+    void *ctx;
 };
 
 struct ctl_reply {
@@ -55,7 +61,7 @@ const char *ctl_http_url(const struct ctl_http *h); /* for messages; borrow */
 PCV_CHECK int ctl_http_call(struct ctl_http *h, const struct ctl_call *c, struct ctl_reply *ret,
                             struct pcv_err *e);
 
-/* The same, and any status but 200 is an error too: "415 the server's words". */
+/* The same, and a status that is not 2xx is an error too: "415 the server's words". */
 PCV_CHECK int ctl_http_ask(struct ctl_http *h, const struct ctl_call *c, struct ctl_reply *ret,
                            struct pcv_err *e);
 

@@ -1,5 +1,7 @@
 #include "server/ctl_media.h"
 
+#include "proto/wire_utf8.h"
+
 #include <errno.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -15,7 +17,13 @@ const char *ctl_media_type(const void *data, size_t len)
         return "image/png";
     if (len >= 3 && memcmp(data, "\xff\xd8\xff", 3) == 0)
         return "image/jpeg";
-    return "text/plain";
+    if (len >= 12 && memcmp(data, "RIFF", 4) == 0 && memcmp((const char *)data + 8, "WAVE", 4) == 0)
+        return "audio/wav";
+    if (len >= 4 && memcmp(data, "fLaC", 4) == 0)
+        return "audio/flac";
+    if (len >= 4 && memcmp(data, "OggS", 4) == 0)
+        return "audio/ogg";
+    return wire_utf8_valid(data, len) == len ? "text/plain" : "application/octet-stream";
 }
 
 /* All of f, and a NUL. */
@@ -47,6 +55,18 @@ static int read_all(FILE *f, char **data, size_t *len, struct pcv_err *e)
     *data = all;
     *len = n;
     return 0;
+}
+
+void ctl_media_name(const struct ctl_media *m, struct pcv_err *e)
+{
+    int n = m->len < 40 ? (int)m->len : 40;
+
+    while (n && n < (int)m->len && (m->data[n] & 0xc0) == 0x80)
+        n--; /* no half characters */
+    if (m->name)
+        pcv_err_at(e, "%s", m->name);
+    else
+        pcv_err_at(e, "\"%.*s%s\"", n, m->data, n < (int)m->len ? "..." : "");
 }
 
 int ctl_media_read(const char *argument, struct ctl_media *ret, struct pcv_err *e)

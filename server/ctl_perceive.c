@@ -1,249 +1,397 @@
-/* ctl_perceive.c - perceiverctl perceive: asks a model about files and texts. */
+/* ctl_perceive.c - perceiverctl perceive and ask: questions about files and texts, or about latents
+ * that were kept of them. */
 #include "proto/wire_client.h"
+#include "server/ctl_answer.h"
 #include "server/ctl_http.h"
 #include "server/ctl_media.h"
+#include "server/ctl_query.h"
 #include "server/ctl_text.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-enum { BAR = 20, MIN_TASK = 9 };
-
-struct options {
+struct asking {
     struct ctl_server server;
-    const char *task;
-    int top_k;
+    struct ctl_questions questions;
+    struct wire_request request; /* keep_ms, no_cache, no_share, stream, format are options */
+    const char *out;
     bool json;
+
+    struct ctl_http *http;
+    const char *handle;      /* ask: what is asked */
+    struct ctl_media *media; /* perceive: [n] */
+    int n;
+
+    int input; /* whose lines are printed, -1: nobody's yet */
+    bool done; /* the last line came */
 };
 
-/* ---- answers for a person -------------------------------------------------------------------- */
+/* ---- answers --------------------------------------------------------------------------------- */
 
-static void put_text(const char *s)
+/* Names what is asked, a line. */
+static void print_name(const struct asking *a, int i)
 {
-    ctl_put(stdout, s, strlen(s));
-}
-
-/* Blanks up to a column, where the text before took `columns`. */
-static void pad(int columns, int to)
-{
-    printf("%*s", columns < to ? to - columns : 0, "");
-}
-
-/* "  classify   ", or as many blanks. */
-static void margin(const char *task, int width)
-{
-    printf("  ");
-    put_text(task);
-    pad(ctl_columns(task, strlen(task)), width + 2);
-}
-
-/* The name of a class: its label, or its number. */
-static const char *class_name(const struct wire_label *l, char buf[32])
-{
-    snprintf(buf, 32, "class %d", l->index);
-    return l->label ? l->label : buf;
-}
-
-static void print_classes(const struct wire_result *r, int width)
-{
-    const bool utf8 = ctl_utf8();
-    char bar[3 * BAR + 1], name[32];
-    int widest = 0;
-
-    for (int i = 0; i < r->nlabels; i++) {
-        const char *label = class_name(&r->labels[i], name);
-        const int n = ctl_columns(label, strlen(label));
-
-        widest = n > widest ? n : widest;
-    }
-    for (int i = 0; i < r->nlabels; i++) {
-        const struct wire_label *l = &r->labels[i];
-        const char *label = class_name(l, name);
-
-        margin(i ? "" : r->task, width);
-        put_text(label);
-        pad(ctl_columns(label, strlen(label)), widest);
-        ctl_bar(bar, (double)l->score, BAR, utf8);
-        printf("  %5.1f %%%s%s\n", 100 * (double)l->score, bar[0] ? "  " : "", bar);
-    }
-}
-
-static void print_fills(const struct wire_result *r, int width)
-{
-    margin(r->task, width);
-    if (r->text)
-        ctl_put(stdout, r->text, r->text_len);
+    if (a->handle)
+        ctl_answer_text(a->handle);
+    else if (!a->media[i].name)
+        ctl_put(stdout, a->media[i].data, a->media[i].len);
     else
-        printf("%d positions", r->nfills);
+        ctl_answer_text(strcmp(a->media[i].name, "-") == 0 ? "standard input" : a->media[i].name);
     printf("\n");
-    for (int i = 0; i < r->nfills; i++) {
-        const struct wire_fill *f = &r->fills[i];
-        char place[40];
-
-        if (f->byte_offset >= 0)
-            snprintf(place, sizeof(place), "byte %lld", (long long)f->byte_offset);
-        else
-            snprintf(place, sizeof(place), "token %d", f->position);
-        margin("", width);
-        printf("%-10s", place);
-        for (int k = 0; k < f->nlabels; k++) {
-            printf("  \"");
-            put_text(f->labels[k].label ? f->labels[k].label : "");
-            printf("\" %.1f %%", 100 * (double)f->labels[k].score);
-        }
-        printf("\n");
-    }
 }
 
-/* Milliseconds with about as many digits as matter. */
-static const char *ms_text(double ms, char buf[32])
+static int print_reply(const struct asking *a, const struct ctl_reply *reply, struct pcv_err *e)
 {
-    snprintf(buf, 32, "%.*f", ms < 1 ? 2 : ms < 100 ? 1 : 0, ms);
-    return buf;
+    struct wire_arena *arena = wire_arena_new();
+    const struct wire_result *result;
+    struct wire_reply read;
+    int r, width;
+
+    if (!arena)
+        return pcv_fail(e, PCV_ENOMEM, "no memory for the reply");
+    r = wire_client_reply(arena, reply->body, reply->len, &read, e);
+    if (r == 0 && read.batch && read.nitems != a->n)
+        r = pcv_fail(e, PCV_EFORMAT, "%d answers for %d inputs", read.nitems, a->n);
+    if (r < 0) {
+        wire_arena_free(arena);
+        return pcv_err_at(e, "reply");
+    }
+    result = read.results;
+    width = ctl_answer_width(result, read.nresults);
+    for (int i = 0; i < read.nitems; i++) {
+        print_name(a, i);
+        for (int k = read.batch ? read.counts[i] : read.nresults; k > 0; k--)
+            ctl_answer_result(result++, width);
+        if (read.latents)
+            ctl_answer_handle(read.latents[i], read.expires_s);
+    }
+    ctl_answer_costs(&read);
+    wire_arena_free(arena);
+    return 0;
 }
 
-static void print_reply(const struct wire_reply *r)
+static int write_out(const struct asking *a, const struct ctl_reply *reply, struct pcv_err *e)
 {
-    const struct wire_stages *g = &r->gmac;
-    char total[32], encode[32], process[32], decode[32];
-    int width = MIN_TASK;
+    FILE *f = a->out && strcmp(a->out, "-") != 0 ? fopen(a->out, "wb") : stdout;
+    bool ok = f && fwrite(reply->body, 1, reply->len, f) == reply->len;
 
-    for (int i = 0; i < r->nresults; i++) {
-        const int n = ctl_columns(r->results[i].task, strlen(r->results[i].task));
+    if (f && f != stdout)
+        ok = fclose(f) == 0 && ok;
+    return ok ? 0 : pcv_fail(e, PCV_EIO, "%s: %s", a->out ? a->out : "output", strerror(errno));
+}
 
-        width = n > width ? n : width;
+/* ---- streams --------------------------------------------------------------------------------- */
+
+/* Says whose the following lines are, when somebody else's came before. */
+static void print_whose(struct asking *a, int input)
+{
+    if (input < 0)
+        input = 0;
+    if (input >= a->n && !a->handle)
+        return;
+    if (input != a->input)
+        print_name(a, input);
+    a->input = input;
+}
+
+static int stream_ended(struct asking *a, const struct wire_client_line *l)
+{
+    const struct wire_reply *r = &l->reply;
+
+    a->done = true;
+    for (int i = 0; r->latents && i < r->nitems && i < a->n; i++) {
+        print_whose(a, i);
+        ctl_answer_handle(r->latents[i], r->expires_s);
     }
-    for (int i = 0; i < r->nresults; i++) {
-        if (r->results[i].kind == WIRE_FILLS)
-            print_fills(&r->results[i], width);
-        else
-            print_classes(&r->results[i], width);
+    ctl_answer_costs(r);
+    return 0;
+}
+
+static int broken(const struct wire_client_line *l, struct pcv_err *e)
+{
+    return pcv_fail(e, PCV_EIO, "breaks off: %s", l->error.message ? l->error.message : "no word");
+}
+
+static int print_line(struct asking *a, struct wire_client_line *l, struct pcv_err *e)
+{
+    switch (l->kind) {
+    case WIRE_LINE_CHUNK:
+        print_whose(a, l->input);
+        ctl_answer_chunk(&l->chunk, ctl_answer_width(NULL, 0));
+        return 0;
+    case WIRE_LINE_RESULT:
+        print_whose(a, l->input);
+        ctl_answer_result(&l->result, ctl_answer_width(&l->result, 1));
+        return 0;
+    case WIRE_LINE_DONE: return stream_ended(a, l);
+    case WIRE_LINE_ERROR: break;
     }
-    printf("  %s ms (encode %s, process %s, decode %s), %lld tokens, %.3g GMAC\n",
-           ms_text(r->ms.total, total), ms_text(r->ms.encode, encode),
-           ms_text(r->ms.process, process), ms_text(r->ms.decode, decode), (long long)r->tokens,
-           g->encode + g->process + g->decode);
+    return broken(l, e);
+}
+
+static int on_line(void *ctx, const char *line, size_t len, struct pcv_err *e)
+{
+    struct asking *a = ctx;
+    struct wire_arena *arena = wire_arena_new();
+    struct wire_client_line read;
+    int r = arena ? wire_client_line(arena, line, len, &read, e)
+                  : pcv_fail(e, PCV_ENOMEM, "no memory for a line");
+
+    if (r < 0)
+        pcv_err_at(e, "reply");
+    if (r == 0 && a->json) {
+        fwrite(line, 1, len, stdout);
+        a->done = read.kind == WIRE_LINE_DONE;
+        if (read.kind == WIRE_LINE_ERROR)
+            r = broken(&read, e);
+    } else if (r == 0) {
+        r = print_line(a, &read, e);
+    }
+    fflush(stdout); /* as it comes */
+    wire_arena_free(arena);
+    return r;
+}
+
+/* An error needs no newline behind it. */
+static int stream_over(struct asking *a, const struct ctl_reply *reply, struct pcv_err *e)
+{
+    int r = reply->len ? on_line(a, reply->body, reply->len, e) : 0;
+
+    return r == 0 && !a->done ? pcv_fail(e, PCV_EFORMAT, "the last line is missing") : r;
 }
 
 /* ---- questions ------------------------------------------------------------------------------- */
 
-static int show(const struct options *o, const struct ctl_media *m, const struct ctl_reply *reply,
-                struct pcv_err *e)
+/* Adds all tasks there are, so that --top-k can be said of them. */
+static int all_tasks(struct asking *a, const char *model, struct pcv_err *e)
 {
-    struct wire_arena *a;
-    struct wire_reply read;
-    int r;
+    char *path = wire_client_path(a->handle ? "/v1/latents/" : "/v1/models/",
+                                  a->handle ? a->handle : model, "");
+    struct wire_arena *arena = a->questions.arena;
+    struct wire_latents_desc kept = {0};
+    struct wire_model_desc m = {0};
+    struct ctl_reply reply = {0};
+    int r = path ? ctl_http_get(a->http, path, &reply, e) : pcv_fail(e, PCV_ENOMEM, "no memory");
 
-    if (o->json) {
-        printf("%s\n", reply->body);
-        return 0;
-    }
-    if (!(a = wire_arena_new()))
-        return pcv_fail(e, PCV_ENOMEM, "no memory for the reply");
-    r = wire_client_reply(a, reply->body, reply->len, &read, e);
-    if (r == 0) {
-        if (m->name)
-            put_text(strcmp(m->name, "-") == 0 ? "standard input" : m->name);
-        else
-            ctl_put(stdout, m->data, m->len);
-        printf("\n");
-        print_reply(&read);
-    } else {
-        pcv_err_at(e, "reply");
-    }
-    wire_arena_free(a);
+    if (r == 0)
+        r = a->handle ? wire_client_latents(arena, reply.body, reply.len, &kept, e)
+                      : wire_client_model(arena, reply.body, reply.len, &m, e);
+    for (int i = 0; i < m.ntasks && r == 0; i++)
+        r = ctl_questions_add(&a->questions, m.tasks[i].name, e);
+    for (int i = 0; i < kept.ntasks && r == 0; i++)
+        if (strcmp(kept.tasks[i], "attention") != 0 && strcmp(kept.tasks[i], "embed") != 0)
+            r = ctl_questions_add(&a->questions, kept.tasks[i], e);
+    free(reply.body);
+    free(path);
     return r;
 }
 
-/* Puts what was asked about before an error: the file, or the beginning of the text. */
-static void name_it(const struct ctl_media *m, struct pcv_err *e)
+/* Puts what was asked about before an error: the only input, or the one that the server names. */
+static void name_it(const struct asking *a, struct pcv_err *e)
 {
-    int n = m->len < 40 ? (int)m->len : 40;
+    const char *place = strstr(e->msg, "$.inputs[");
+    const long i = place ? strtol(place + strlen("$.inputs["), NULL, 10) : 0;
 
-    while (n && n < (int)m->len && (m->data[n] & 0xc0) == 0x80)
-        n--; /* no half characters */
-    if (m->name)
-        pcv_err_at(e, "%s", m->name);
-    else
-        pcv_err_at(e, "\"%.*s%s\"", n, m->data, n < (int)m->len ? "..." : "");
+    if (a->handle)
+        pcv_err_at(e, "%s", a->handle);
+    else if ((place || a->n == 1) && i >= 0 && i < a->n)
+        ctl_media_name(&a->media[i], e);
 }
 
-static int ask(struct ctl_http *h, const struct options *o, const char *path, const char *argument,
-               struct pcv_err *e)
+static int send(struct asking *a, const char *path, struct pcv_err *e)
 {
     struct ctl_reply reply = {0};
-    struct ctl_media m = {0};
-    struct ctl_call call;
-    int r = ctl_media_read(argument, &m, e);
+    struct ctl_call call = {.path = path,
+                            .type = "application/json",
+                            .on_line = a->request.stream ? on_line : NULL,
+                            .ctx = a};
+    char *body = wire_client_native(&a->request, &call.len);
+    int r;
 
-    if (r < 0)
-        return r;
-    call = (struct ctl_call){.path = path, .type = m.type, .body = m.data, .len = m.len};
-    r = ctl_http_ask(h, &call, &reply, e);
-    if (r == 0)
-        r = show(o, &m, &reply, e);
-    if (r < 0)
-        name_it(&m, e);
+    if (!body)
+        return pcv_fail(e, PCV_ENOMEM, "no memory for a question");
+    call.body = body;
+    r = ctl_http_ask(a->http, &call, &reply, e);
+    free(body);
+    if (r == 0 && a->request.stream)
+        r = stream_over(a, &reply, e);
+    else if (r == 0 && (a->out || a->request.format != WIRE_JSON))
+        r = write_out(a, &reply, e);
+    else if (r == 0 && a->json)
+        printf("%s\n", reply.body);
+    else if (r == 0)
+        r = print_reply(a, &reply, e);
     free(reply.body);
-    free(m.data);
+    if (r < 0)
+        name_it(a, e);
     return r;
 }
 
-/* "/v1/models/NAME/perceive?task=T&top_k=N". own: free(). */
-static char *question_path(const struct options *o, const char *model)
+static int read_media(struct asking *a, char **arguments, struct pcv_err *e)
 {
-    char top_k[32] = "", *path, *all;
+    struct wire_media *media = wire_arena_zero(a->questions.arena, (size_t)a->n * sizeof(*media));
+    int r = 0;
 
-    if (o->top_k)
-        snprintf(top_k, sizeof(top_k), "%ctop_k=%d", o->task ? '&' : '?', o->top_k);
-    path = wire_client_path("/v1/models/", model, o->task ? "/perceive?task=" : "/perceive");
-    if (!path)
-        return NULL;
-    all = wire_client_path(path, o->task ? o->task : "", top_k);
+    a->media = wire_arena_zero(a->questions.arena, (size_t)a->n * sizeof(*a->media));
+    if (!media || !a->media)
+        return pcv_fail(e, PCV_ENOMEM, "no memory for %d inputs", a->n);
+    for (int i = 0; i < a->n && r == 0; i++) {
+        struct ctl_media *m = &a->media[i];
+        const bool known = (r = ctl_media_read(arguments[i], m, e)) == 0 &&
+                           strcmp(m->type, "application/octet-stream") != 0;
+
+        media[i] = (struct wire_media){
+            .item = i, .data = m->data, .len = m->len, .type = known ? m->type : NULL};
+    }
+    a->request.nmedia = a->n;
+    a->request.media = media;
+    a->request.batch = a->n > 1;
+    return r;
+}
+
+/* subject: the model or the handle. */
+static int run(struct asking *a, const char *subject, char **arguments, struct pcv_err *e)
+{
+    char *path = a->handle ? wire_client_path("/v1/latents/", subject, "/query")
+                           : wire_client_path("/v1/models/", subject, "/perceive");
+    int r = path ? 0 : pcv_fail(e, PCV_ENOMEM, "no memory for a path");
+
+    if (r == 0)
+        r = ctl_http_open(&a->http, &a->server, e);
+    if (r == 0 && !a->handle)
+        r = read_media(a, arguments, e);
+    if (r == 0 && ctl_questions_need_tasks(&a->questions))
+        r = all_tasks(a, subject, e);
+    if (r == 0) {
+        ctl_questions_into(&a->questions, &a->request);
+        a->request.form = WIRE_NATIVE;
+        r = send(a, path, e);
+    }
+    for (int i = 0; a->media && i < a->n; i++)
+        free(a->media[i].data);
+    ctl_http_close(a->http);
     free(path);
-    return all;
+    return r;
+}
+
+/* ---- the commands ---------------------------------------------------------------------------- */
+
+/* The format that the end of a file's name says. */
+static enum wire_format format_of(const char *name)
+{
+    enum wire_format format = WIRE_JSON;
+    const char *dot = strrchr(name, '.');
+    char message[96];
+
+    if (dot)
+        ctl_take_format(&format, dot + 1, message);
+    return format;
+}
+
+/* What does not go together; NULL when all does. */
+static const char *contradiction(struct asking *a)
+{
+    bool file;
+
+    if (a->out && a->request.format == WIRE_JSON)
+        a->request.format = format_of(a->out);
+    file = a->request.format != WIRE_JSON;
+    if (file && a->json)
+        return "--json does not go with another --format";
+    if (a->request.stream && (a->out || file))
+        return "--stream goes with neither --format nor --output";
+    if (file && !a->out && isatty(STDOUT_FILENO))
+        return "a terminal is no place for a file: name one with --output";
+    return NULL;
+}
+
+#define ANSWER_OPTIONS(a)                                                                          \
+    {.name = "stream", .doc = "print answers as they are computed", .flag = &(a)->request.stream}, \
+        {.name = "format",                                                                         \
+         .value = "FORMAT",                                                                        \
+         .doc = "the one answer as a file: png, flo, wav or raw",                                  \
+         .take = ctl_take_format,                                                                  \
+         .ctx = &(a)->request.format},                                                             \
+        {.name = "output",                                                                         \
+         .letter = 'o',                                                                            \
+         .value = "FILE",                                                                          \
+         .doc = "write the reply there; its ending says the format",                               \
+         .text = &(a)->out},                                                                       \
+    {                                                                                              \
+        .name = "json", .doc = "print the reply as it came", .flag = &(a)->json                    \
+    }
+
+static int command(struct asking *a, const struct ctl_usage *usage, int argc, char **argv,
+                   bool handle)
+{
+    const char *problem;
+    struct pcv_err e;
+    int n, failed;
+
+    a->input = -1;
+    if (ctl_questions_open(&a->questions, &e) < 0)
+        return ctl_fail(&e);
+    n = ctl_parse(usage, argc, argv);
+    problem = n < 0 ? NULL : contradiction(a);
+    if (problem)
+        n = ctl_wrong(usage, argv, problem, NULL);
+    failed = n < 0 ? ~n : 0;
+    if (n >= 0) {
+        a->handle = handle ? argv[1] : NULL;
+        a->n = n - 1;
+        if (run(a, argv[1], argv + 2, &e) < 0)
+            failed = ctl_fail(&e);
+    }
+    ctl_questions_close(&a->questions);
+    return failed;
 }
 
 int ctl_perceive(int argc, char **argv)
 {
-    struct options o = {.json = false};
+    struct asking a = {.json = false};
     const struct ctl_option options[] = {
-        CTL_SERVER_OPTIONS(&o.server),
-        {.name = "task", .value = "TASK", .doc = "only this task of the model", .text = &o.task},
-        {.name = "top-k",
-         .value = "N",
-         .doc = "so many candidates, best first",
-         .number = &o.top_k,
-         .min = 1,
-         .max = WIRE_MAX_TOP_K},
-        {.name = "json", .doc = "print the reply as it came", .flag = &o.json},
+        CTL_SERVER_OPTIONS(&a.server),
+        CTL_QUESTION_OPTIONS(&a.questions),
+        {.name = "keep",
+         .value = "TIME",
+         .doc = "keep the latents so long (90s, 10m, 1h), and print their handle",
+         .take = ctl_take_duration,
+         .ctx = &a.request.keep_ms},
+        {.name = "no-cache",
+         .doc = "compute it, whatever was kept before",
+         .flag = &a.request.no_cache},
+        {.name = "no-share",
+         .doc = "compute it alone, whoever asks the same now",
+         .flag = &a.request.no_share},
+        ANSWER_OPTIONS(&a),
         {0},
     };
     const struct ctl_usage usage = {
         "MODEL FILE|TEXT...", 2, INT_MAX,
-        "Asks a model about each file (PNG, JPEG or text), about standard input (-), or\n"
-        "about a text: whatever is no file's name. Exits 1 when any was refused.",
+        "Asks a model about files (pictures, sounds or text), standard input (-), or texts:\n"
+        "whatever is no file's name. Several are one batch, of whatever kinds.",
         options};
-    const int n = ctl_parse(&usage, argc, argv);
-    struct ctl_http *h = NULL;
-    char *path = NULL;
-    struct pcv_err e;
-    int failed = 0;
 
-    if (n < 0)
-        return ~n;
-    if (ctl_http_open(&h, &o.server, &e) < 0)
-        return ctl_fail(&e);
-    if (!(path = question_path(&o, argv[1]))) {
-        pcv_fail(&e, PCV_ENOMEM, "no memory for a path");
-        failed = ctl_fail(&e);
-    }
-    for (int i = 2; i <= n && path; i++)
-        if (ask(h, &o, path, argv[i], &e) < 0)
-            failed = ctl_fail(&e);
-    free(path);
-    ctl_http_close(h);
-    return failed;
+    return command(&a, &usage, argc, argv, false);
+}
+
+int ctl_ask(int argc, char **argv)
+{
+    struct asking a = {.json = false};
+    const struct ctl_option options[] = {
+        CTL_SERVER_OPTIONS(&a.server),
+        CTL_QUESTION_OPTIONS(&a.questions),
+        ANSWER_OPTIONS(&a),
+        {0},
+    };
+    const struct ctl_usage usage = {
+        "HANDLE", 1, 1,
+        "Asks about latents that were kept (perceive --keep): only the answers are computed.",
+        options};
+
+    return command(&a, &usage, argc, argv, true);
 }

@@ -209,28 +209,44 @@ static int make_text(struct wire_media *media, struct wire_arena *a, struct ctl_
     return 0;
 }
 
+static int make_media(struct wire_media *media, const struct wire_input_desc *in,
+                      struct wire_arena *a, struct ctl_random *rnd, const struct wire_model_desc *m,
+                      const struct ctl_sample_size *size, struct pcv_err *e)
+{
+    media->input = in->name;
+    if (strcmp(in->kind, "image") == 0)
+        return make_picture(media, a, rnd, m, size, e);
+    if (strcmp(in->kind, "text") == 0)
+        return make_text(media, a, rnd, m, size, e);
+    return pcv_fail(e, PCV_EUNSUPPORTED, "input %.60s: cannot make up %.60s; name one with --input",
+                    in->name, in->kind);
+}
+
+/* The n-th of the inputs that can be made up, counted round and round; the first when none can. */
+static const struct wire_input_desc *one_input(const struct wire_model_desc *m, uint64_t n)
+{
+    const struct wire_input_desc *can[64] = {m->inputs};
+    uint64_t count = 0;
+
+    for (int i = 0; i < m->ninputs && count < 64; i++)
+        if (strcmp(m->inputs[i].kind, "image") == 0 || strcmp(m->inputs[i].kind, "text") == 0)
+            can[count++] = &m->inputs[i];
+    return can[count ? n % count : 0];
+}
+
 int ctl_sample_media(struct wire_request *r, struct wire_arena *a, const struct wire_model_desc *m,
                      const struct ctl_sample_size *size, uint64_t seed, struct pcv_err *e)
 {
-    struct wire_media *media = wire_arena_zero(a, (size_t)m->ninputs * sizeof(*media));
+    const int n = m->together || !m->ninputs ? m->ninputs : 1;
+    struct wire_media *media = wire_arena_zero(a, (size_t)n * sizeof(*media));
     struct ctl_random rnd = random_from(seed);
     int code = media ? 0 : no_memory(e);
 
-    for (int i = 0; i < m->ninputs && code == 0; i++) {
-        const struct wire_input_desc *in = &m->inputs[i];
-
-        media[i].input = in->name;
-        if (strcmp(in->kind, "image") == 0)
-            code = make_picture(&media[i], a, &rnd, m, size, e);
-        else if (strcmp(in->kind, "text") == 0)
-            code = make_text(&media[i], a, &rnd, m, size, e);
-        else
-            code = pcv_fail(e, PCV_EUNSUPPORTED,
-                            "input %.60s: cannot make up %.60s; name one with --input", in->name,
-                            in->kind);
-    }
+    for (int i = 0; i < n && code == 0; i++)
+        code = make_media(&media[i], m->together ? &m->inputs[i] : one_input(m, seed - 1), a, &rnd,
+                          m, size, e);
     if (code == 0)
-        *r = (struct wire_request){.form = WIRE_NATIVE, .nmedia = m->ninputs, .media = media};
+        *r = (struct wire_request){.form = WIRE_NATIVE, .nmedia = n, .media = media};
     return code;
 }
 

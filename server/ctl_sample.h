@@ -34,7 +34,8 @@ struct ctl_sample_size {
 /* Whether m takes pictures of any size: no tensor of its fixes it. */
 bool ctl_sample_open(const struct wire_model_desc *m);
 
-/* Media for each of m's inputs into r. PCV_EUNSUPPORTED for kinds of input that nobody here can
+/* Media for each of m's inputs into r, or for one of them when they are not taken together: another
+ * with each seed, from 1. PCV_EUNSUPPORTED for kinds of input that nobody here can
  * make up. */
 PCV_CHECK int ctl_sample_media(struct wire_request *r, struct wire_arena *a,
                                const struct wire_model_desc *m, const struct ctl_sample_size *size,

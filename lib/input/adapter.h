@@ -68,8 +68,8 @@ struct pcv_grid_adapter {
     struct pcv_image_prep prep; /* for pictures */
     int rate;                   /* samples a second of sounds; 0: taken as tensors only */
     int samples;                /* sounds that may be shorter: most samples of one */
-    bool shorter;               /* fewer positions than `size` along the first axis are fine: they
-                                   read the first rows of its table */
+    bool shorter;               /* fewer positions than `size` along an axis are fine: they read
+                                   the first rows of its table */
     const struct pcv_spectrum *spectrum; /* sounds become frames of it; NULL: patches of samples */
 };
 

@@ -117,10 +117,39 @@ static void add_range(struct pcv_segment *s, struct pcv_group g, int from, int n
     s->group[s->ngroups++] = g;
 }
 
+/* Which rows of the full grid's table the tokens of a smaller one read; NULL: the first ones. */
+static int smaller_grid(struct pcv_input *in, const struct pcv_grid_adapter *a, const int *size,
+                        int64_t tokens, int32_t **rows, struct pcv_err *e)
+{
+    bool smaller = false;
+
+    *rows = NULL;
+    for (int i = 1; i < a->axes; i++)
+        smaller |= size[i] != a->size[i];
+    if (!a->shorter || !smaller)
+        return 0;
+    *rows = pcv_input_take(in, (size_t)tokens, sizeof(**rows));
+    if (!*rows)
+        return pcv_fail(e, PCV_ENOMEM, "no memory for %lld tokens", (long long)tokens);
+    for (int64_t m = 0; m < tokens; m++) {
+        int64_t rest = m, row = 0, step = 1;
+
+        for (int i = a->axes; i-- > 0; rest /= size[i], step *= a->size[i])
+            row += rest % size[i] * step;
+        (*rows)[m] = (int32_t)row;
+    }
+    return 0;
+}
+
 static int add_learned(struct pcv_input *in, const struct pcv_grid_adapter *a,
-                       struct pcv_segment *s, int64_t tokens, const int32_t *kept,
+                       struct pcv_segment *s, const int *size, int64_t tokens, const int32_t *kept,
                        struct pcv_err *e)
 {
+    int32_t *rows;
+    int r = smaller_grid(in, a, size, tokens, &rows, e);
+
+    if (r < 0)
+        return r;
     add_range(s,
               (struct pcv_group){.kind = PCV_GROUP_TABLE,
                                  .table = a->positions,
@@ -128,7 +157,12 @@ static int add_learned(struct pcv_input *in, const struct pcv_grid_adapter *a,
                                  .div = 1,
                                  .constant = 0},
               a->content, a->position_channels);
-    return kept ? select_rows(in, &s->group[s->ngroups - 1], kept, s->tokens, true, e) : 0;
+    if (rows && kept) /* of the smaller grid's tokens */
+        for (int64_t i = 0; i < s->tokens; i++)
+            rows[i] = rows[kept[i]];
+    if (rows || kept)
+        r = select_rows(in, &s->group[s->ngroups - 1], rows ? rows : kept, s->tokens, true, e);
+    return r;
 }
 
 /* Content of kept tokens, packed in place: plane after plane. */
@@ -144,11 +178,11 @@ static int check_size(const struct pcv_grid_adapter *g, const int *size, int64_t
 {
     *tokens = 1;
     for (int i = 0; i < g->axes; i++) {
-        const bool shorter = g->shorter && i == 0 && size[i] < g->size[i];
+        const bool shorter = g->shorter && size[i] < g->size[i];
 
         if (g->fixed && size[i] != g->size[i] && !shorter)
             return pcv_fail(e, PCV_ESHAPE, "%d positions along axis %d, the model has %s%d",
-                            size[i], i, g->shorter && i == 0 ? "up to " : "", g->size[i]);
+                            size[i], i, g->shorter ? "up to " : "", g->size[i]);
         if (size[i] < 1 || (g->axes > 1 && size[i] > PCV_MAX_AXIS) ||
             (*tokens *= size[i]) > PCV_MAX_PIXELS)
             return pcv_fail(e, PCV_ELIMIT,
@@ -188,7 +222,7 @@ int pcv_grid_append(struct pcv_input *in, const struct pcv_adapter *a, float *pl
     if (g->position == PCV_POSITION_FOURIER)
         r = add_fourier(in, g, s, size, tokens, kept, e);
     else if (g->position == PCV_POSITION_LEARNED)
-        r = add_learned(in, g, s, tokens, kept, e);
+        r = add_learned(in, g, s, size, tokens, kept, e);
     if (g->npad > 0)
         add_range(s, (struct pcv_group){.kind = PCV_GROUP_CONST, .value = g->pad, .constant = -1},
                   a->channels - g->npad, g->npad);

@@ -266,9 +266,7 @@ static int array(struct native_binder *b, int i, const json_t *in)
     g->before = pcv_native_int(in, "channels", 0);
     g->shorter = true;
     a->tensor = (struct pcv_tensor_spec){
-        .name = a->name, .dtype = PCV_F32, .ndim = g->axes + 2, .shape = {-1, -1}};
-    for (int axis = 1; axis < g->axes; axis++)
-        a->tensor.shape[1 + axis] = g->size[axis];
+        .name = a->name, .dtype = PCV_F32, .ndim = g->axes + 2, .shape = {-1, -1, -1, -1, -1, -1}};
     a->tensor.shape[1 + g->axes] = g->before;
     r = content(b, i, in, g->before);
     return r < 0 ? r : positions(b, i, in);

@@ -14,12 +14,16 @@ import sys
 import time
 import urllib.request
 
+import numpy as np
+
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 import full  # noqa: E402
 
 B = pathlib.Path(os.environ.get("B", "build"))
 WORK = B / "bench"
-SHIPPED = pathlib.Path("etc/models/fashion")
+SHIPPED = pathlib.Path("etc/models/senses")
+PICTURE = SHIPPED / "samples" / "bag.png"
+FORMS = {"PNG in JSON": ["--input", PICTURE, "--task", "garment"]}
 CONFIGURATIONS = ["language", "vision-fourier", "vision-learned", "vision-conv", "multimodal",
                   "optical-flow"]
 
@@ -70,8 +74,9 @@ def bench_configuration(name, threads, repeat, gflops):
 
 def bench_shipped(threads, repeat, gflops):
     batch = 32
-    given = WORK / "shipped.safetensors"
-    full.write(given, {"inputs": full.uniform("inputs", batch, 3, 28, 28)})
+    given = WORK / "shipped.safetensors"  # pictures, their classes, and one pixel of each
+    full.write(given, {"image": full.uniform("image", batch, 28, 28, 1),
+                       "reconstruct.positions": np.array([400], "<i8")})
     report, _ = evaluate(SHIPPED, given, threads, 10 * repeat)
     share = shares(report, gflops)
     rate = batch * 1e3 / report["ms"]["total"]["median"]
@@ -102,14 +107,13 @@ def bench_daemon(offline):
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     daemon = subprocess.Popen([B / "perceiverd", "--listen", f"127.0.0.1:{port}", "--model",
-                               f"fashion={SHIPPED}", "--access-log", "no", "--log-level", "warn"])
+                               f"senses={SHIPPED}", "--access-log", "no", "--log-level", "warn"])
     results = []
     try:
         wait_ready(url)
-        for form in ([], ["--binary"]):
-            report = json.loads(run(B / "perceiverctl", "bench", "fashion", "--url", url, "--clients",
-                                    64, "--seconds", 5, "--json", *form))
-            name = "binary tensors" if form else "JSON"
+        for name, form in FORMS.items():
+            report = json.loads(run(B / "perceiverctl", "bench", "senses", "--url", url, "--clients",
+                                    64, "--seconds", 5, "--no-cache", "--json", *form))
             print(f"64 clients, {name}: {report['requests_per_second']:.0f} images/s, p50 "
                   f"{report['latency_ms']['p50']:.1f} ms, p99 {report['latency_ms']['p99']:.1f} ms, "
                   f"mean batch {report['mean_batch_size']:.1f}, "

@@ -139,7 +139,8 @@ def bench_cost():
 def mixed_load(d, seconds, *more):
     """Requests a second of clients that send pictures, sounds and texts, each with its tasks."""
     inputs = [PICTURE, sorted(SAMPLES.glob("*.wav"))[0], TEXT]
-    return json.loads(run(B / "perceiverctl", "bench", "senses", *inputs, "--url", d.url, "--clients",
+    given = [word for x in inputs for word in ("--input", x)]
+    return json.loads(run(B / "perceiverctl", "bench", "senses", *given, "--url", d.url, "--clients",
                           CLIENTS, "--seconds", seconds, "--no-cache", "--json", *more))
 
 

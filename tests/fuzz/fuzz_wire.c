@@ -2,8 +2,11 @@
  * decoded into something that holds what wire.h promises, and that jansson takes for JSON too.
  *
  * The first byte chooses the decoder: native, OIP in JSON, OIP with a binary part (the next two
- * bytes are the header's length), form fields and arguments, or JSON as such. */
+ * bytes are the header's length), form fields and arguments, JSON as such, questions to kept
+ * latents, or a client's: a reply, a line of a stream, a description of latents. A native request
+ * that was decoded is written as a client writes it, and read again. */
 #include "proto/wire.h"
+#include "proto/wire_client.h"
 #include "proto/wire_reader.h"
 
 #include <jansson.h>
@@ -27,24 +30,105 @@ static void readable(const void *p, size_t n)
         sink ^= ((const unsigned char *)p)[i];
 }
 
-static void check_native(const struct wire_request *r)
+/* Media of one item stand together, and have different names but for frames. */
+static void check_media(const struct wire_request *r)
 {
     need(r->nmedia >= 0 && r->nmedia <= WIRE_MAX_MEDIA);
+    need(r->nitems >= 0 && r->nitems <= WIRE_MAX_ITEMS);
+    need(r->batch || r->nitems == (r->nmedia > 0));
+    for (int i = 0; i < r->nmedia; i++) {
+        const struct wire_media *m = &r->media[i];
+        const int before = i ? m[-1].item : -1;
+
+        need(m->data != NULL);
+        readable(m->data, m->len);
+        need(m->item == before || m->item == before + 1);
+        need(m->item < r->nitems);
+        need(m->item != before || (m->input && m[-1].input));
+    }
+    need(r->nmedia == 0 || r->media[r->nmedia - 1].item == r->nitems - 1);
+}
+
+static void check_query(const struct wire_request *r, const struct wire_query *q)
+{
+    need(q->task != NULL);
+    need(q->top_k >= 1 && q->top_k <= WIRE_MAX_TOP_K);
+    need(q->input >= -1 && q->input < (r->batch ? r->nitems : 0));
+    need(q->nclasses >= 0 && q->nclasses <= WIRE_MAX_CLASSES);
+    for (int i = 0; i < q->nclasses; i++)
+        readable(q->classes[i], strlen(q->classes[i]));
+    need(q->nrows >= 0 && q->nrows <= WIRE_MAX_ROWS);
+    for (int i = 0; i < q->nrows; i++)
+        need(q->rows[i] >= 0 && q->rows[i] <= WIRE_MAX_COORDINATE);
+    need(q->npoints >= 0 && q->npoints <= WIRE_MAX_POINTS);
+    need(q->nframes >= 0 && q->nframes <= WIRE_MAX_FRAMES);
+    need((q->nrows > 0) + q->has_region + (q->npoints > 0) <= 1);
+    for (int i = 0; q->has_region && i < 4; i++)
+        need(q->region[i] >= (i >= 2) && q->region[i] <= WIRE_MAX_COORDINATE);
+}
+
+static void check_native(const struct wire_request *r)
+{
+    check_media(r);
     need(r->nqueries >= 0 && r->nqueries <= WIRE_MAX_QUERIES);
     need(r->default_top_k >= 1 && r->default_top_k <= WIRE_MAX_TOP_K);
     need(r->priority >= 0 && r->priority <= WIRE_MAX_PRIORITY);
     need(r->timeout_us <= WIRE_MAX_TIMEOUT_MS * (uint64_t)1000);
+    need(r->keep_ms <= WIRE_MAX_KEEP_MS);
+    need(!r->stream || r->format == WIRE_JSON);
+    for (int i = 0; i < r->nqueries; i++)
+        check_query(r, &r->queries[i]);
+}
+
+static int is_plain(const char *name)
+{
+    return !name[strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_- ")];
+}
+
+/* Names that JSON can say, and that are no file's. */
+static int can_be_written(const struct wire_request *r)
+{
     for (int i = 0; i < r->nmedia; i++) {
-        need(r->media[i].data != NULL);
-        readable(r->media[i].data, r->media[i].len);
-        for (int k = 0; k < i; k++)
-            need(r->media[i].input && r->media[k].input &&
-                 strcmp(r->media[i].input, r->media[k].input) != 0);
+        const char *input = r->media[i].input;
+
+        if (input && (!is_plain(input) || !strcmp(input, "b64") || !strcmp(input, "type")))
+            return 0;
     }
+    for (int i = 0; i < r->nqueries; i++)
+        if (!is_plain(r->queries[i].task))
+            return 0;
+    return 1;
+}
+
+/* Written by a client, it is the same request. */
+static void check_written(const struct wire_request *r)
+{
+    struct wire_request *again = NULL;
+    struct pcv_err e = {0};
+    size_t len = 0;
+    char *text;
+
+    if (!can_be_written(r))
+        return;
+    text = wire_client_native(r, &len);
+    need(text != NULL);
+    need((r->nmedia ? wire_native_decode(&again, text, len, &e)
+                    : wire_native_decode_query(&again, text, len, &e)) == 0);
+    check_native(again);
+    need(again->nmedia == r->nmedia && again->nitems == r->nitems && again->batch == r->batch);
+    need(again->keep_ms == r->keep_ms && again->no_cache == r->no_cache);
+    need(again->no_share == r->no_share && again->stream == r->stream);
+    need(again->nqueries == r->nqueries);
     for (int i = 0; i < r->nqueries; i++) {
-        need(r->queries[i].task != NULL);
-        need(r->queries[i].top_k >= 1 && r->queries[i].top_k <= WIRE_MAX_TOP_K);
+        const struct wire_query *a = &again->queries[i], *b = &r->queries[i];
+
+        need(strcmp(a->task, b->task) == 0 && a->input == b->input && a->nrows == b->nrows);
+        need(a->nclasses == b->nclasses && a->npoints == b->npoints && a->nframes == b->nframes);
+        need(a->nrows == 0 || memcmp(a->rows, b->rows, (size_t)a->nrows * 4) == 0);
+        need(memcmp(a->region, b->region, sizeof(a->region)) == 0);
     }
+    wire_request_free(again);
+    free(text);
 }
 
 /* FP32 tensors, sent back as JSON, are the same numbers. */
@@ -182,12 +266,68 @@ static void fields(const char *text, size_t len)
             args[nargs++] = (struct wire_arg){name, value};
     }
     code = wire_native_from_parts(&r, parts, nparts, args, nargs, &e);
-    if (code)
+    if (code) {
         check_error(code, &e, r);
-    else
+    } else {
         check_native(r);
+        check_written(r);
+    }
     wire_request_free(r);
     free(copy);
+}
+
+static void check_result(const struct wire_result *r)
+{
+    size_t n = r->ndim > 0;
+
+    need(r->task != NULL);
+    for (int i = 0; i < r->ndim; i++)
+        n *= (size_t)r->shape[i];
+    readable(r->numbers, n * sizeof(float));
+    for (int i = 0; i < r->nlabels; i++)
+        readable(r->labels[i].label, r->labels[i].label ? strlen(r->labels[i].label) : 0);
+    for (int i = 0; i < r->nfiles; i++)
+        readable(r->files[i].data, r->files[i].len);
+}
+
+static void check_reply(const struct wire_reply *r, int with_results)
+{
+    int n = 0;
+
+    need(r->nitems >= 0 && (r->batch || r->nitems == 1));
+    for (int i = 0; r->batch && with_results && i < r->nitems; i++)
+        n += r->counts[i];
+    need(!r->batch || !with_results || n == r->nresults);
+    for (int i = 0; i < r->nresults; i++)
+        check_result(&r->results[i]);
+    for (int i = 0; r->latents && i < r->nitems; i++)
+        readable(r->latents[i], r->latents[i] ? strlen(r->latents[i]) : 0);
+}
+
+/* What a client reads from a server it does not trust. */
+static void client(const char *text, size_t len)
+{
+    struct wire_arena *arena = wire_arena_new();
+    struct wire_client_line line;
+    struct wire_latents_desc latents;
+    struct wire_reply reply;
+    struct pcv_err e = {0};
+
+    if (wire_client_reply(arena, text, len, &reply, &e) == 0)
+        check_reply(&reply, 1);
+    if (wire_client_line(arena, text, len, &line, &e) == 0) {
+        if (line.kind == WIRE_LINE_CHUNK)
+            readable(line.chunk.numbers, (size_t)line.chunk.n * (size_t)line.chunk.width * 4);
+        else if (line.kind == WIRE_LINE_RESULT)
+            check_result(&line.result);
+        else if (line.kind == WIRE_LINE_DONE)
+            check_reply(&line.reply, 0);
+        else
+            need(line.error.message != NULL);
+    }
+    if (wire_client_latents(arena, text, len, &latents, &e) == 0)
+        need(latents.handle && latents.num_latents >= 0 && latents.d_latents >= 0);
+    wire_arena_free(arena);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -201,16 +341,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     if (size == 0)
         return 0;
-    switch (data[0] % 5) {
+    switch (data[0] % 7) {
     case 0:
         if ((code = wire_native_decode(&r, text, len, &e)) == 0) {
             check_native(r);
+            check_written(r);
             check_json(text, len, JSON_REJECT_DUPLICATES);
         }
         break;
     case 1:
     case 2:
-        if (data[0] % 5 == 2) {
+        if (data[0] % 7 == 2) {
             if (len < 2)
                 return 0;
             header = data[1] | data[2] << 8;
@@ -225,6 +366,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         }
         break;
     case 3: fields(text, len); return 0;
+    case 5:
+        if ((code = wire_native_decode_query(&r, text, len, &e)) == 0) {
+            check_native(r);
+            check_written(r);
+        }
+        break;
+    case 6: client(text, len); return 0;
     default: same_judgement(text, len); return 0;
     }
     if (code)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ctl_stub import REPLIES, Stub
 from daemon import Daemon
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -144,3 +145,18 @@ def start_daemon(tmp_path):
         if d.process.poll() is None:
             d.process.kill()
             d.process.wait()
+
+
+@pytest.fixture
+def stub():
+    """stub(REPLIES, unix=PATH) -> Stub: a daemon that answers what it is told to."""
+    started = []
+
+    def start(replies=None, unix=None):
+        started.append(Stub(REPLIES | (replies or {}), unix))
+        return started[-1]
+
+    yield start
+    for s in started:
+        s.shutdown()
+        s.server_close()

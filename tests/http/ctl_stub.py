@@ -1,11 +1,16 @@
-"""A daemon that answers what it is told to: what perceiverctl is tested against."""
+"""A daemon that answers what it is told to, and calls of perceiverctl against it."""
 
 import http.server
 import json
+import os
 import socket
 import socketserver
+import subprocess
 import threading
+from pathlib import Path
 
+ROOT = Path(__file__).resolve().parents[2]
+BUILD = ROOT / os.environ.get("PERCEIVER_BUILD", "build")
 MODEL = {
     "name": "fa/shion", "version": "1", "state": "READY", "reason": "", "platform": "perceiverd",
     "architecture": "PerceiverForImageClassificationFourier", "upstream": "huggingface/transformers",
@@ -42,9 +47,10 @@ USAGE = {
 }
 
 
-def native(*results):
+def native(*results, **more):
     """A reply of the native API."""
-    return json.dumps({"model": "m", "version": "1", "id": "r", "results": results} | USAGE).encode()
+    return json.dumps({"model": "m", "version": "1", "id": "r", "results": results} | more |
+                      USAGE).encode()
 
 
 def labels(*pairs):
@@ -77,11 +83,23 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_response(status)
         for name, value in dict(*headers).items():
             self.send_header(name, value)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
+        if isinstance(data, bytes):
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+        else:
+            self.send_pieces(data)
 
-    do_GET = do_POST = answer
+    def send_pieces(self, pieces):
+        """In chunks, each as soon as it is there; an exception breaks off."""
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for piece in pieces:
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+            self.wfile.flush()
+        self.wfile.write(b"0\r\n\r\n")
+
+    do_GET = do_POST = do_DELETE = answer
 
     def address_string(self):
         return "stub"
@@ -92,7 +110,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 class Stub(socketserver.ThreadingMixIn, http.server.HTTPServer):
     """replies: {path: (status, body[, headers])}, or a function of the request and its number on
-    this path. requests: what came in."""
+    this path; a body that is neither bytes nor JSON is pieces of one. requests: what came in."""
 
     daemon_threads = True
     request_queue_size = 256
@@ -113,3 +131,66 @@ class Stub(socketserver.ThreadingMixIn, http.server.HTTPServer):
     def of(self, path):
         """The requests for a path, whatever its query string."""
         return [r for r in self.requests if r.path.split("?")[0] == path]
+
+
+PERCEIVE = "/v1/models/fa%2Fshion/perceive"
+CLASSES = {"task": "classify", "labels": labels(("Ankle boot", 0.983), ("Sneaker", 0.0124),
+                                                ("Täsche", 0.0046))}
+PNG = b"\x89PNG\r\n\x1a\nrest"
+METRICS = b"""# TYPE perceiverd_requests_total counter
+perceiverd_requests_total{route="/v1/models",model="",task="",code="200"} 3
+perceiverd_requests_total{route="x",model="mlm",task="fill-mask",code="200"} 4
+perceiverd_requests_total{route="x",model="mlm",task="",code="429"} 2
+perceiverd_batch_items_bucket{model="mlm",le="1"} 1
+perceiverd_batch_items_sum{model="mlm"} 30
+perceiverd_batch_items_count{model="mlm"} 8
+perceiverd_batch_items_sum{model="fa/shion"} 10
+perceiverd_batch_items_count{model="fa/shion"} 2
+perceiverd_queue_depth{model="mlm"} 5
+perceiverd_queue_depth{model="fa/shion"} 1
+perceiverd_in_flight 7
+perceiverd_connections 9
+perceiverd_lanes_busy 1
+"""
+
+
+def stat(count, ns):
+    return {"count": count, "ns": ns}
+
+
+def statistics(name, answered, failed, items, batches):
+    kinds = ("queue", "compute_input", "compute_infer", "compute_output", "cache_hit", "cache_miss")
+    return {"name": name, "version": "1", "last_inference": 0, "inference_count": items,
+            "execution_count": batches, "batch_stats": [], "response_stats": {}, "memory_usage": [],
+            "inference_stats": {"success": stat(answered, answered * 12340000),
+                                "fail": stat(failed, 0)} |
+            {k: stat(answered, answered * 2000000) for k in kinds}}
+
+
+REPLIES = {
+    "/v2": (200, {"name": "perceiverd", "version": "0.1.0 (abc)", "extensions": []}),
+    "/v2/health/ready": (200, {"ready": True}),
+    "/v1/models": (200, {"models": [MODEL, TEXT_MODEL, LOADING]}),
+    "/v1/models/fa%2Fshion": (200, MODEL),
+    "/v1/models/mlm": (200, TEXT_MODEL),
+    "/v1/models/slow": (200, LOADING),
+    "/v2/models/mlm/config": (200, CONFIG),
+    "/v2/models/fa%2Fshion/config": (200, {"input": [{"name": "inputs"}]}),
+    "/v2/models/stats": (200, {"model_stats": [statistics("fa/shion", 0, 1, 0, 0),
+                                               statistics("mlm", 4, 2, 30, 8)]}),
+    "/metrics": (200, METRICS),
+    PERCEIVE: (200, native(CLASSES)),
+}
+
+
+def ctl(server, *args, code=0, locale="C.UTF-8", stdin=b"", env=None, cwd=None):
+    """(stdout, stderr) of a call that ends with this code."""
+    variables = {k: v for k, v in os.environ.items() if k != "PERCEIVERCTL_URL"}
+    variables |= {"LC_ALL": locale} | (env or {})
+    if server:
+        variables["PERCEIVERCTL_URL"] = server if isinstance(server, str) else server.url
+    done = subprocess.run([BUILD / "perceiverctl", *args], input=stdin, capture_output=True,
+                          env=variables, cwd=cwd, timeout=120, check=False)
+    out, err = done.stdout.decode("utf-8", "surrogateescape"), done.stderr.decode()
+    assert done.returncode == code, (done.returncode, out, err)
+    return out, err

@@ -40,9 +40,9 @@ def test_samples_are_what_they_are_called(start_daemon):
     digits = sorted(SAMPLES.glob("digit-*.png"))
     assert digits and [best(d, p.name, "digit", "image/png") for p in digits] == [
         p.stem.split("-")[1] for p in digits]
-    sounds = sorted(SAMPLES.glob("*.wav"))
+    sounds = sorted(SAMPLES.glob("spoken-*.wav"))
     assert sounds and [best(d, p.name, "spoken-digit", "audio/wav") for p in sounds] == [
-        p.stem.split("-")[0] for p in sounds]
+        p.stem.split("-")[1] for p in sounds]
     d.stop()
 
 

@@ -3,94 +3,15 @@
 import base64
 import io
 import json
-import os
 import struct
 import subprocess
-from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from ctl_stub import (CONFIG, LOADING, MODEL, TEXT_MODEL, USAGE, Stub, labels, native)
+from ctl_stub import BUILD, CLASSES, MODEL, PERCEIVE, PNG, ctl, native
 
-ROOT = Path(__file__).resolve().parents[2]
-BUILD = ROOT / os.environ.get("PERCEIVER_BUILD", "build")
-COMMANDS = ["models", "status", "perceive", "bench", "inspect", "eval"]
-PERCEIVE = "/v1/models/fa%2Fshion/perceive"
-CLASSES = {"task": "classify", "labels": labels(("Ankle boot", 0.983), ("Sneaker", 0.0124),
-                                                ("Täsche", 0.0046))}
-PNG = b"\x89PNG\r\n\x1a\nrest"
-METRICS = b"""# TYPE perceiverd_requests_total counter
-perceiverd_requests_total{route="/v1/models",model="",task="",code="200"} 3
-perceiverd_requests_total{route="x",model="mlm",task="fill-mask",code="200"} 4
-perceiverd_requests_total{route="x",model="mlm",task="",code="429"} 2
-perceiverd_batch_items_bucket{model="mlm",le="1"} 1
-perceiverd_batch_items_sum{model="mlm"} 30
-perceiverd_batch_items_count{model="mlm"} 8
-perceiverd_batch_items_sum{model="fa/shion"} 10
-perceiverd_batch_items_count{model="fa/shion"} 2
-perceiverd_queue_depth{model="mlm"} 5
-perceiverd_queue_depth{model="fa/shion"} 1
-perceiverd_in_flight 7
-perceiverd_connections 9
-perceiverd_lanes_busy 1
-"""
-
-
-def stat(count, ns):
-    return {"count": count, "ns": ns}
-
-
-def statistics(name, answered, failed, items, batches):
-    kinds = ("queue", "compute_input", "compute_infer", "compute_output", "cache_hit", "cache_miss")
-    return {"name": name, "version": "1", "last_inference": 0, "inference_count": items,
-            "execution_count": batches, "batch_stats": [], "response_stats": {}, "memory_usage": [],
-            "inference_stats": {"success": stat(answered, answered * 12340000),
-                                "fail": stat(failed, 0)} |
-            {k: stat(answered, answered * 2000000) for k in kinds}}
-
-
-REPLIES = {
-    "/v2": (200, {"name": "perceiverd", "version": "0.1.0 (abc)", "extensions": []}),
-    "/v2/health/ready": (200, {"ready": True}),
-    "/v1/models": (200, {"models": [MODEL, TEXT_MODEL, LOADING]}),
-    "/v1/models/fa%2Fshion": (200, MODEL),
-    "/v1/models/mlm": (200, TEXT_MODEL),
-    "/v1/models/slow": (200, LOADING),
-    "/v2/models/mlm/config": (200, CONFIG),
-    "/v2/models/fa%2Fshion/config": (200, {"input": [{"name": "inputs"}]}),
-    "/v2/models/stats": (200, {"model_stats": [statistics("fa/shion", 0, 1, 0, 0),
-                                               statistics("mlm", 4, 2, 30, 8)]}),
-    "/metrics": (200, METRICS),
-    PERCEIVE: (200, native(CLASSES)),
-}
-
-
-@pytest.fixture
-def stub():
-    started = []
-
-    def start(replies=None, unix=None):
-        started.append(Stub(REPLIES | (replies or {}), unix))
-        return started[-1]
-
-    yield start
-    for s in started:
-        s.shutdown()
-        s.server_close()
-
-
-def ctl(server, *args, code=0, locale="C.UTF-8", stdin=b"", env=None):
-    """(stdout, stderr) of a call that ends with this code."""
-    variables = {k: v for k, v in os.environ.items() if k != "PERCEIVERCTL_URL"}
-    variables |= {"LC_ALL": locale} | (env or {})
-    if server:
-        variables["PERCEIVERCTL_URL"] = server if isinstance(server, str) else server.url
-    done = subprocess.run([BUILD / "perceiverctl", *args], input=stdin, capture_output=True,
-                          env=variables, timeout=120, check=False)
-    out, err = done.stdout.decode("utf-8", "surrogateescape"), done.stderr.decode()
-    assert done.returncode == code, (done.returncode, out, err)
-    return out, err
+COMMANDS = ["models", "status", "perceive", "ask", "latents", "import", "bench", "inspect", "eval"]
 
 
 # ---- options ------------------------------------------------------------------------------------
@@ -110,6 +31,8 @@ def test_help_of_every_command():
     ["bench", "--clients"], ["bench", "--clients", "0"], ["bench", "--clients", "1x"],
     ["bench", "--clients", "99999999999999999999"], ["bench", "--seconds", "nan"],
     ["bench", "--check=yes"], ["bench", "-x"], ["bench", "m", "--binary", "--input", "x"],
+    ["bench", "m", "--binary", "--task", "x"], ["bench", "--handle", "x", "--input", "y"],
+    ["bench", "--handle", "x", "--no-cache"], ["bench", *["--task", "x"] * 65],
     ["perceive", "m", "x", "--top-k", "1001"], ["inspect"], ["eval", "a", "b"],
     ["eval", "a", "b", "c", "--threads", "257"],
 ])
@@ -209,107 +132,6 @@ def test_status_of_a_daemon_that_is_not_ready(stub):
 def test_malformed_metrics(stub):
     _, err = ctl(stub({"/metrics": (200, b"ok 1\nnot a sample\n")}), "status", code=1)
     assert err == "perceiverctl: /metrics: line 2: not a sample: not a sample\n"
-
-
-# ---- perceive -----------------------------------------------------------------------------------
-
-
-def test_classes(stub, tmp_path):
-    (tmp_path / "shoe.png").write_bytes(PNG)
-    s = stub()
-    out, _ = ctl(s, "perceive", "fa/shion", str(tmp_path / "shoe.png"))
-    assert out == f"""\
-{tmp_path}/shoe.png
-  classify   Ankle boot   98.3 %  ███████████████████▋
-             Sneaker       1.2 %  ▎
-             Täsche        0.5 %  ▏
-  4.1 ms (encode 1.0, process 2.7, decode 0.10), 784 tokens, 0.013 GMAC
-"""
-    out, _ = ctl(s, "perceive", "fa/shion", str(tmp_path / "shoe.png"), locale="C")
-    assert "  classify   Ankle boot   98.3 %  ####################\n" in out
-    assert "             Sneaker       1.2 %\n" in out
-    first, second = s.of(PERCEIVE)
-    assert first.method == "POST" and first.body == PNG
-    assert first.headers["Content-Type"] == "image/png"
-    assert first.path == second.path == PERCEIVE
-
-
-def test_what_is_sent(stub, tmp_path):
-    s = stub()
-    (tmp_path / "a").write_bytes(b"\xff\xd8\xff\xe0jpeg")
-    (tmp_path / "b").write_bytes(b"caf\xc3\xa9\n")
-    (tmp_path / "-c").write_bytes(b"")
-    ctl(s, "perceive", "fa/shion", "--task", "a b&c", str(tmp_path / "a"), "--top-k=3",
-        str(tmp_path / "b"), str(tmp_path / "-c"), "no such file", "-", stdin=PNG)
-    sent = [(r.headers["Content-Type"], r.body) for r in s.requests]
-    assert sent == [("image/jpeg", b"\xff\xd8\xff\xe0jpeg"), ("text/plain", b"caf\xc3\xa9\n"),
-                    ("text/plain", b""), ("text/plain", b"no such file"), ("image/png", PNG)]
-    assert {r.path for r in s.requests} == {PERCEIVE + "?task=a%20b%26c&top_k=3"}
-    ctl(s, "perceive", "fa/shion", "x", "--top-k", "2")
-    assert s.requests[-1].path == PERCEIVE + "?top_k=2"
-
-
-def test_filled_masks(stub):
-    one = [{"index": 103, "label": "a", "score": 0.75},
-           {"index": 201, "label": "\ufffd", "bytes": [0xC3], "score": 0.2}]
-    fills = {"task": "fill-mask", "text": "a \ufffd\n", "bytes": [97, 32, 0xC3, 10],
-             "masks": [{"position": 3, "byte_offset": 2, "candidates": one},
-                       {"position": 9, "byte_offset": None, "candidates": one[:1]}]}
-    s = stub({"/v1/models/mlm/perceive": (200, native(fills, CLASSES))})
-    out, _ = ctl(s, "perceive", "mlm", "a [MASK]")
-    assert out == """\
-a [MASK]
-  fill-mask  a \\xc3\\n
-             byte 2      "a" 75.0 %  "\\xc3" 20.0 %
-             token 9     "a" 75.0 %
-  classify   Ankle boot   98.3 %  ███████████████████▋
-             Sneaker       1.2 %  ▎
-             Täsche        0.5 %  ▏
-  4.1 ms (encode 1.0, process 2.7, decode 0.10), 784 tokens, 0.013 GMAC
-"""
-
-
-def test_nobody_else_drives_the_terminal(stub):
-    evil = {"task": "classify", "labels": labels(("a\x1b[2Jb\r\u009b\u202e", 0.5), (None, 0.25))}
-    s = stub({PERCEIVE: (200, native(evil))})
-    out, _ = ctl(s, "perceive", "fa/shion", "\x1b]0;x\x07")
-    assert "\x1b" not in out and "\x07" not in out and "\u202e" not in out
-    assert "a\\x1b[2Jb\\r\\xc2\\x9b\\xe2\\x80\\xae" in out and "class 1" in out
-    s = stub({PERCEIVE: (400, {"error": {"code": "x", "message": "no\x1b[1m", "path": "$.\x07"}})})
-    assert ctl(s, "perceive", "fa/shion", "t", code=1)[1] == (
-        'perceiverctl: "t": 400 $.\\x07: no\\x1b[1m\n')
-
-
-def test_refusals(stub, tmp_path):
-    """Each is told with what it was about, and the others are answered."""
-    def answer(request, n):
-        return [(415, {"error": {"code": "unsupported", "message": "not a picture", "path": "body"}}),
-                (200, native(CLASSES)), (503, {"error": "loading"}), (502, b"<html>\nBad"),
-                (500, b"")][n]
-
-    s = stub({PERCEIVE: answer})
-    (tmp_path / "f").write_bytes(b"x")
-    long_text = "x" * 39 + "é" * 100
-    out, err = ctl(s, "perceive", "fa/shion", str(tmp_path / "f"), "one", "two", long_text, "-",
-                   code=1)
-    assert out.startswith("one\n  classify") and out.count("classify") == 1
-    assert err.splitlines() == [
-        f"perceiverctl: {tmp_path}/f: 415 body: not a picture",
-        'perceiverctl: "two": 503 loading',
-        'perceiverctl: "' + "x" * 39 + '...": 502 <html>',
-        "perceiverctl: -: 500 without a word"]
-    _, err = ctl(s, "perceive", "fa/shion", str(tmp_path), code=1)
-    assert err == f"perceiverctl: {tmp_path}: Is a directory\n"
-
-
-def test_raw_reply(stub):
-    assert ctl(stub(), "perceive", "fa/shion", "t", "--json")[0].encode() == native(CLASSES) + b"\n"
-
-
-def test_reply_without_a_part(stub):
-    s = stub({PERCEIVE: (200, {"model": "m", "version": "1", "results": [{"labels": []}]} | USAGE)})
-    assert ctl(s, "perceive", "fa/shion", "t", code=1)[1] == (
-        'perceiverctl: "t": reply: $.results[0].task: missing\n')
 
 
 # ---- bench --------------------------------------------------------------------------------------
@@ -518,3 +340,98 @@ def test_bench_of_inputs_that_cannot_be_made_up(stub):
                                             "shape": [-1, 3, 1 << 40, 8]}], "outputs": []}}
     s = stub({"/v1/models/fa%2Fshion": (200, huge)})
     assert "too large to make up" in ctl(s, "bench", "fa/shion", code=1)[1]
+
+
+SENSES = MODEL | {
+    "inputs": [{"name": "see", "kind": "image", "media": ["image/png"], "max_tokens": 196},
+               {"name": "hear", "kind": "audio", "media": ["audio/wav"], "max_tokens": 100},
+               {"name": "read", "kind": "text", "media": ["text/plain"], "max_tokens": 64}],
+    "tasks": [MODEL["tasks"][0] | {"name": "garment", "inputs": ["see"]},
+              MODEL["tasks"][0] | {"name": "spam", "inputs": ["read"]},
+              MODEL["tasks"][0] | {"name": "pack", "inputs": ["see", "hear"]}]}
+
+
+def asked(stub):
+    """(input or handle, task) of every request that was measured."""
+    found = []
+    for q in stub.requests:
+        body = json.loads(q.body) if q.method == "POST" else {}
+        said = body.get("inputs", q.path if "/query" in q.path else None)
+        if isinstance(said, dict):
+            said = said.get("type") or next(iter(said))
+        if q.method == "POST":
+            found.append((said, ",".join(t["task"] for t in body.get("queries", []))))
+    return found[1:]
+
+
+def test_bench_of_several_inputs_and_tasks(stub, tmp_path):
+    """In turn: all inputs with the first task, then with the second, where it has an answer."""
+    (tmp_path / "p").write_bytes(PNG)
+    (tmp_path / "s").write_bytes(b"RIFF\0\0\0\0WAVEfmt ")
+    given = ["--input", str(tmp_path / "p"), "--input", "hello", "--input", str(tmp_path / "s"),
+             "--clients", "1"]
+    s = stub({"/v1/models/fa%2Fshion": (200, SENSES)})
+    r = bench(s, "fa/shion", *given, "--requests", "6")
+    assert asked(s) == [("image/png", ""), ("hello", ""), ("audio/wav", "")] * 2
+    assert r["inputs"] == "3 inputs"
+    s = stub({"/v1/models/fa%2Fshion": (200, SENSES)})
+    r = bench(s, "fa/shion", *given, "--requests", "7", "--task", "pack", "--task", "spam", "--task",
+              "embed", "--no-cache")
+    assert asked(s) == [("image/png", "pack"), ("audio/wav", "pack"), ("hello", "spam"),
+                        ("image/png", "embed"), ("hello", "embed"), ("audio/wav", "embed"),
+                        ("image/png", "pack")]
+    assert r["inputs"] == "3 inputs for pack, spam, embed"
+    assert all(json.loads(q.body)["cache"] is False for q in s.of(PERCEIVE))
+    assert ctl(s, "bench", "fa/shion", "--input", "x", "--task", "pack", code=1)[1] == (
+        "perceiverctl: no task is answered for any of the inputs\n")
+
+
+def test_bench_of_random_inputs_of_several_kinds(stub):
+    """One after the other, and only those that can be made up."""
+    s = stub({"/v1/models/fa%2Fshion": (200, SENSES)})
+    bench(s, "fa/shion", "--requests", "16", "--clients", "1")
+    assert asked(s) == [("see", ""), ("read", "")] * 8
+    s = stub({"/v1/models/fa%2Fshion": (200, SENSES)})
+    bench(s, "fa/shion", "--requests", "16", "--clients", "1", "--task", "spam")
+    assert asked(s) == [("read", "spam")] * 16
+    s = stub({"/v1/models/fa%2Fshion": (200, SENSES | {"together": True})})
+    assert "cannot make up audio" in ctl(s, "bench", "fa/shion", code=1)[1]
+
+
+def test_bench_of_kept_latents(stub):
+    kept = {"model": "fa/shion", "version": "1", "input": "image", "shape": [32, 128], "bytes": 1,
+            "age_s": 0, "expires_s": 1, "has_input": False, "tasks": []}
+    replies = {f"/v1/latents/{h}": (200, kept | {"latents": h}) for h in "ab"}
+    replies |= {f"/v1/latents/{h}/query": (200, native(CLASSES)) for h in "ab"}
+    s = stub(replies | {"/metrics": growing_metrics})
+    r = bench(s, "--handle", "a", "--handle", "b", "--task", "x", "--task", "y", "--requests", "5",
+              "--clients", "1", "--check")
+    a, b = "/v1/latents/a/query", "/v1/latents/b/query"
+    assert asked(s) == [(a, "x"), (b, "x"), (a, "y"), (b, "y"), (a, "x")]
+    assert r["answered"] == 5 and r["batches"] == 8 and r["inputs"] == "2 kept latents for x, y"
+    assert ctl(s, "bench", "mlm", "--handle", "a", code=1)[1] == (
+        "perceiverctl: a is of model fa/shion, not mlm\n")
+
+
+def test_bench_tolerates_what_it_is_told_to(stub):
+    def answer(request, n):
+        reply = json.loads(native(CLASSES))
+        reply["results"][0]["labels"][0]["score"] += n * 1e-4
+        return (200, reply)
+
+    given = ["fa/shion", "--input", "x", "--requests", "10", "--clients", "1", "--check"]
+    assert bench(stub({PERCEIVE: answer}), *given, code=1)["different_replies"] == 9
+    assert bench(stub({PERCEIVE: answer}), *given, "--tolerance", "0.01")["different_replies"] == 0
+    assert bench(stub({PERCEIVE: answer}), *given, "--tolerance", "0.00055",
+                 code=1)["different_replies"] == 4
+
+    def binary(request, n):
+        status, body, headers = binary_answer(request, n)
+        return (status, body[:-4] + struct.pack("<f", 3 + n * 1e-3), headers)
+
+    # each of the 16 requests has its second answer 16 replies after the first: 0.016 later
+    for tolerance, different in [("0", 16), ("0.006", 0), ("0.004", 16)]:
+        s = stub({"/v2/models/fa%2Fshion/infer": binary})
+        r = bench(s, "fa/shion", "--binary", "--requests", "32", "--clients", "1", "--check",
+                  "--tolerance", tolerance, code=int(different > 0))
+        assert r["different_replies"] == different

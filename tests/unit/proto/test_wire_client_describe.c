@@ -25,7 +25,11 @@ static const char *const labels[] = {"T-shirt/top", "Trouser", "\"\n"};
 static const struct wire_input_desc inputs[] = {{"image", "image", media, 784}};
 static const struct wire_task_desc tasks[] = {
     {.name = "classify", .kind = "classify", .width = 3, .max_rows = 1, .labels = labels},
-    {.name = "fill-mask", .kind = "fill-mask", .width = 262, .max_rows = 64}};
+    {.name = "fill-mask",
+     .kind = "fill-mask",
+     .width = 262,
+     .max_rows = 64,
+     .inputs = (const char *const[]){NULL}}};
 static const struct wire_tensor_desc in[] = {
     {.name = "inputs", .dtype = PCV_F32, .ndim = 4, .shape = {-1, 3, -1, 28}},
     {.name = "mask", .dtype = PCV_I64, .ndim = 2, .shape = {-1, -1}, .optional = true}};
@@ -44,6 +48,7 @@ static const struct wire_model_desc models[] = {
      .num_latents = 32,
      .d_latents = 128,
      .max_batch = 8,
+     .together = true,
      .ninputs = 1,
      .ntasks = 2,
      .ntensors_in = 2,
@@ -90,6 +95,10 @@ static void check_model(const struct wire_model_desc *got)
     assert_int_equal(got->tasks[1].width, 262);
     assert_int_equal(got->tasks[1].max_rows, 64);
     assert_null(got->tasks[1].labels);
+    assert_true(got->together);
+    assert_string_equal(got->tasks[0].inputs[0], "image"); /* all of the model's */
+    assert_null(got->tasks[0].inputs[1]);
+    assert_null(got->tasks[1].inputs[0]);
 }
 
 static void test_models(void **state)

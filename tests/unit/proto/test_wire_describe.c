@@ -86,6 +86,58 @@ static void test_native(void **state)
     assert_text(wire_models_json(NULL, 0), "{\"models\":[]}");
 }
 
+/* An input of the model is all of its inputs at once; tasks have answers for some of them. */
+static void test_together(void **state)
+{
+    static const char *const none[] = {NULL};
+    static const struct wire_input_desc two[] = {{"image", "image", media, 4},
+                                                 {"audio", "audio", NULL, 4}};
+    static const struct wire_task_desc some[] = {
+        {.name = "all", .kind = "classify"},
+        {.name = "one", .kind = "x", .inputs = task_inputs},
+        {.name = "no", .kind = "x", .inputs = none}};
+    const struct wire_model_desc m = {
+        .name = "m", .together = true, .ninputs = 2, .inputs = two, .ntasks = 3, .tasks = some};
+    char *got = wire_models_json(&m, 1);
+
+    (void)state;
+    assert_non_null(strstr(got, "\"together\":true,\"inputs\":[{\"name\":\"image\""));
+    assert_non_null(strstr(got, "\"max_output_queries\":0,\"inputs\":[\"image\",\"audio\"]},"));
+    assert_non_null(strstr(got, "\"max_output_queries\":0,\"inputs\":[\"image\"]},"));
+    assert_non_null(strstr(got, "\"max_output_queries\":0,\"inputs\":[]}]"));
+    free(got);
+}
+
+static void test_latents(void **state)
+{
+    static const char *const names[] = {"classify", "embed"};
+    struct wire_latents_desc d = {.handle = "8Jx2",
+                                  .model = "fashion",
+                                  .version = "1",
+                                  .input = "image",
+                                  .num_latents = 32,
+                                  .d_latents = 128,
+                                  .age_s = 1.25,
+                                  .expires_s = 598.75,
+                                  .bytes = 16384,
+                                  .has_input = true,
+                                  .ntasks = 2,
+                                  .tasks = names};
+
+    (void)state;
+    assert_text(wire_latents_json(&d),
+                "{\"latents\":\"8Jx2\",\"model\":\"fashion\",\"version\":\"1\",\"input\":\"image\","
+                "\"shape\":[32,128],\"bytes\":16384,\"age_s\":1.25,\"expires_s\":598.75,"
+                "\"has_input\":true,\"tasks\":[\"classify\",\"embed\"]}");
+    d.input = NULL;
+    d.has_input = false;
+    d.ntasks = 0;
+    assert_text(wire_latents_json(&d),
+                "{\"latents\":\"8Jx2\",\"model\":\"fashion\",\"version\":\"1\",\"input\":null,"
+                "\"shape\":[32,128],\"bytes\":16384,\"age_s\":1.25,\"expires_s\":598.75,"
+                "\"has_input\":false,\"tasks\":[]}");
+}
+
 static void test_oip(void **state)
 {
     struct wire_model_desc two[] = {model, model};
@@ -171,10 +223,9 @@ static void test_stats(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_native),
-        cmocka_unit_test(test_oip),
-        cmocka_unit_test(test_config),
-        cmocka_unit_test(test_stats),
+        cmocka_unit_test(test_native),  cmocka_unit_test(test_together),
+        cmocka_unit_test(test_latents), cmocka_unit_test(test_oip),
+        cmocka_unit_test(test_config),  cmocka_unit_test(test_stats),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

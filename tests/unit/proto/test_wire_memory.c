@@ -1,6 +1,7 @@
 /* Every allocation of every decoder and encoder fails once: each time the call says PCV_ENOMEM,
  * leaves its outputs alone and keeps nothing. The program has its own malloc for that, which a
  * sanitizer would not let it have. */
+#include "proto/wire_client.h"
 #include "tests/unit/proto/wire_test.h"
 
 #include <stdlib.h>
@@ -58,7 +59,10 @@ void free(void *p)
 
 static struct pcv_err e;
 static char numbers[40000]; /* an infer request whose tensor takes more than a chunk of an arena */
-static char requests[3][60000]; /* native, form, OIP, with long texts: pieces fill several chunks */
+static char requests[4][60000]; /* native, form, OIP, kept, with long texts: pieces fill several
+                                   chunks */
+static char batch[60000];       /* inputs and their names */
+static char rows[20000];        /* positions */
 
 /* A call under test: 0 or its error. Outputs it must not touch on failure are checked by it. */
 typedef int (*call)(void);
@@ -109,6 +113,33 @@ static int as_form(struct wire_request **r, const char *body)
 static int native(void)
 {
     return decode(as_native, requests[0]);
+}
+
+static int native_batch(void)
+{
+    return decode(as_native, batch);
+}
+
+static int as_query(struct wire_request **r, const char *body)
+{
+    return wire_native_decode_query(r, body, strlen(body), &e);
+}
+
+static int kept_query(void)
+{
+    return decode(as_query, requests[3]);
+}
+
+static int form_rows(void)
+{
+    struct wire_part p = {.data = "x", .len = 1};
+    struct wire_arg a[] = {{"task", "t"}, {"positions", rows}, {"keep", "1m"}};
+    struct wire_request *r = NULL;
+    int code = wire_native_from_parts(&r, &p, 1, a, 3, &e);
+
+    assert_int_equal(code == 0, r != NULL);
+    wire_request_free(r);
+    return code;
 }
 
 static int form_queries(void)
@@ -189,6 +220,28 @@ static int oip_encode(void)
     return code;
 }
 
+/* Lines of a stream, and a reply read back. */
+static int lines(void)
+{
+    static const struct wire_label l[] = {{0, "label", 0.5f}};
+    static const float v[200];
+    static const struct wire_result res = {
+        .task = "t", .kind = WIRE_VALUES, .nlabels = 1, .labels = l};
+    const struct wire_chunk c = {.task = "t", .n = 10, .width = 20, .numbers = v};
+    const struct wire_reply reply = {.model = "m", .version = "1"};
+    char *line[3] = {NULL};
+    size_t len;
+    int code = wire_chunk_encode(&c, &line[0], &len, &e);
+
+    assert_int_equal(code == 0, line[0] != NULL);
+    if (code == 0 && (code = wire_result_line_encode(&res, 1, &line[1], &len, &e)) == 0)
+        code = wire_done_encode(&reply, &line[2], &len, &e);
+    assert_int_equal(code == 0, line[2] != NULL);
+    for (int i = 0; i < 3; i++)
+        free(line[i]);
+    return code;
+}
+
 static int described(char *text)
 {
     int code = text ? 0 : PCV_ENOMEM;
@@ -208,6 +261,50 @@ static int config_json(void)
     const struct wire_model_desc m = {.name = "m", .version = "1", .platform = "p"};
 
     return described(wire_oip_config_json(&m));
+}
+
+static int latents_json(void)
+{
+    static const char *const tasks[] = {"a", "b"};
+    const struct wire_latents_desc d = {.handle = "h", .model = "m", .ntasks = 2, .tasks = tasks};
+
+    return described(wire_latents_json(&d));
+}
+
+/* A client reads replies of every kind. */
+static int client_reply(void)
+{
+    static const float v[1500];
+    static const struct wire_label l[] = {{0, "label", 0.5f}};
+    static const struct wire_file f[] = {{1, "image/png", v, sizeof(v)}};
+    static const struct wire_result res[] = {
+        {.task = "a", .kind = WIRE_VALUES, .nlabels = 1, .labels = l},
+        {.task = "b", .kind = WIRE_TENSOR, .ndim = 1, .shape = {1500}, .numbers = v},
+        {.task = "c", .kind = WIRE_FILES, .nfiles = 1, .files = f},
+        {.task = "d", .kind = WIRE_VECTORS, .ndim = 2, .shape = {3, 500}, .numbers = v}};
+    static const int counts[] = {1, 3};
+    static const char *const handles[] = {"a", "b"};
+    const struct wire_reply reply = {.model = "m",
+                                     .version = "1",
+                                     .nresults = 4,
+                                     .results = res,
+                                     .batch = true,
+                                     .nitems = 2,
+                                     .counts = counts,
+                                     .latents = handles};
+    struct wire_reply got = {.model = NULL};
+    struct wire_arena *a = wire_arena_new();
+    char *body = NULL;
+    size_t len;
+    int code =
+        a ? wire_native_encode(&reply, &body, &len, &e) : pcv_fail(&e, PCV_ENOMEM, "out of memory");
+
+    if (code == 0)
+        code = wire_client_reply(a, body, len, &got, &e);
+    assert_int_equal(code == 0, got.model != NULL);
+    free(body);
+    wire_arena_free(a);
+    return code;
 }
 
 static void fail_each(call f)
@@ -234,6 +331,33 @@ static char *letters(char *p, int n)
     return p + n;
 }
 
+/* A batch of long names; queries with classes, positions and points; positions by themselves. */
+static void write_batch(void)
+{
+    char *p = batch + sprintf(batch, "{\"keep\":\"\\u0031m\",\"inputs\":["), *q = requests[3];
+
+    for (int i = 0; i < 30; i++) {
+        p = letters(p + sprintf(p, "%s{\"", i ? "," : ""), 900 + i);
+        p += sprintf(p, "\":\"x\"}");
+    }
+    sprintf(p, "]}");
+    q += sprintf(q, "{\"queries\":[{\"task\":\"a\",\"classes\":[");
+    for (int i = 0; i < 20; i++) {
+        q = letters(q + sprintf(q, "%s\"", i ? "," : ""), 900 + i);
+        q += sprintf(q, "\"");
+    }
+    q += sprintf(q, "]},{\"task\":\"b\",\"positions\":[0");
+    p = rows + sprintf(rows, "0");
+    for (int i = 1; i < 4000; i++) {
+        q += sprintf(q, ",%d", i);
+        p += sprintf(p, ",%d", i);
+    }
+    q += sprintf(q, "]},{\"task\":\"c\",\"points\":[[0,0]");
+    for (int i = 1; i < 1000; i++)
+        q += sprintf(q, ",[%d,1]", i);
+    sprintf(q, "]}]}");
+}
+
 static void write_requests(void)
 {
     char *p = requests[0], *q = requests[1];
@@ -256,6 +380,7 @@ static void write_requests(void)
     }
     sprintf(q, "]");
     sprintf(p, "%s}", requests[1]);
+    write_batch();
     p = requests[2] + sprintf(requests[2], "{\"outputs\":[");
     for (int i = 0; i < 20; i++)
         p = letters(p + sprintf(p, "%s{\"name\":\"", i ? "\"}," : ""), 900 + i);
@@ -274,9 +399,10 @@ static void write_requests(void)
 
 static void test_failing_memory(void **state)
 {
-    static const call calls[] = {native,      form_queries, form_tasks, oip,
-                                 oip_numbers, oip_bytes,    oip_raw,    native_encode,
-                                 oip_encode,  error_json,   config_json};
+    static const call calls[] = {native,       form_queries, form_tasks,    oip,        oip_numbers,
+                                 oip_bytes,    oip_raw,      native_encode, oip_encode, error_json,
+                                 config_json,  native_batch, kept_query,    form_rows,  lines,
+                                 latents_json, client_reply};
 
     (void)state;
     if (!OWN_MALLOC)

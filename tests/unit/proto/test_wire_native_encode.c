@@ -145,12 +145,142 @@ static void test_media(void **state)
     free(body);
 }
 
+/* Results of a batch are lists in order; an input without answers has an empty one. */
+static void test_batch(void **state)
+{
+    static const struct wire_label numbers[] = {{0, "valence", 0.625f}, {1, NULL, -0.5f}};
+    const struct wire_result results[] = {
+        {.task = "classify", .kind = WIRE_CLASSES, .nlabels = 1, .labels = classes},
+        {.task = "affect", .kind = WIRE_VALUES, .nlabels = 2, .labels = numbers},
+        {.task = "affect", .kind = WIRE_VALUES}};
+    static const int counts[] = {1, 0, 2};
+    static const char *const handles[] = {"aa", NULL, "cc"};
+    static const char want[] =
+        "\"id\":\"req-1\",\"latents\":[\"aa\",null,\"cc\"],\"expires_s\":600.0,\"results\":[["
+        "{\"task\":\"classify\",\"labels\":[{\"index\":7,\"label\":\"Sneaker\",\"score\":0.1}]}"
+        "],[],[{\"task\":\"affect\",\"values\":[{\"name\":\"valence\",\"value\":0.625},"
+        "{\"name\":null,\"value\":-0.5}]},{\"task\":\"affect\",\"values\":[]}]],";
+    struct wire_reply r = reply(results, 3);
+    struct pcv_err e;
+    char *body;
+    size_t len;
+
+    (void)state;
+    r.batch = true;
+    r.nitems = 3;
+    r.counts = counts;
+    r.latents = handles;
+    r.expires_s = 600;
+    r.cached_items = 2;
+    assert_ok(wire_native_encode(&r, &body, &len, &e), e);
+    if (!strstr(body, want))
+        fail_msg("got %s", body);
+    assert_non_null(strstr(body, "\"cached\":true,\"cached_items\":2}"));
+    free(body);
+    r.latents = NULL; /* none asked for */
+    assert_ok(wire_native_encode(&r, &body, &len, &e), e);
+    assert_null(strstr(body, "latents"));
+    assert_null(strstr(body, "expires_s"));
+    free(body);
+}
+
+static void test_handle(void **state)
+{
+    static const char *const handle = "aa", *const none = NULL;
+    struct wire_reply r = reply(NULL, 0);
+    struct pcv_err e;
+    char *body;
+    size_t len;
+
+    (void)state;
+    r.latents = &handle;
+    r.expires_s = 0.25;
+    assert_ok(wire_native_encode(&r, &body, &len, &e), e);
+    assert_non_null(strstr(body, "\"latents\":\"aa\",\"expires_s\":0.25,\"results\":[],"));
+    assert_null(strstr(body, "cached_items"));
+    free(body);
+    r.latents = &none; /* asked for, but there was no room */
+    assert_ok(wire_native_encode(&r, &body, &len, &e), e);
+    assert_non_null(strstr(body, "\"latents\":null,\"expires_s\":null,"));
+    free(body);
+}
+
+static void test_batch_not_finite(void **state)
+{
+    const struct wire_label l[] = {{0, "a", 1}, {1, "b", NAN}};
+    const struct wire_result results[] = {
+        {.task = "a", .kind = WIRE_VALUES, .nlabels = 1, .labels = l},
+        {.task = "b", .kind = WIRE_VALUES, .nlabels = 1, .labels = l},
+        {.task = "c", .kind = WIRE_VALUES, .nlabels = 2, .labels = l}};
+    static const int counts[] = {1, 2};
+    struct wire_reply r = reply(results, 3);
+    struct pcv_err e;
+    char *body = NULL;
+    size_t len = 0;
+
+    (void)state;
+    r.batch = true;
+    r.nitems = 2;
+    r.counts = counts;
+    assert_fails(wire_native_encode(&r, &body, &len, &e), e, PCV_ERANGE, "$.results[1][1]",
+                 "\"c\" is not finite");
+    assert_fails(wire_result_line_encode(&results[2], 0, &body, &len, &e), e, PCV_ERANGE,
+                 "$.result", "\"c\" is not finite");
+    assert_null(body);
+}
+
+static void assert_line(int code, char *line, size_t len, const char *want)
+{
+    assert_int_equal(code, 0);
+    assert_string_equal(line, want);
+    assert_int_equal(len, strlen(want));
+    free(line);
+}
+
+static void test_lines(void **state)
+{
+    static const float numbers[] = {1, 2, 3, NAN};
+    static const char *const handle = "aa";
+    struct wire_chunk c = {
+        .input = 3, .task = "fill-mask", .first = 10, .n = 2, .width = 2, .numbers = numbers};
+    const struct wire_result result = {.task = "affect", .kind = WIRE_VALUES};
+    struct wire_reply r = reply(NULL, 0);
+    struct pcv_err e;
+    char *line = NULL;
+    size_t len = 0;
+    int code;
+
+    (void)state;
+    code = wire_chunk_encode(&c, &line, &len, &e); /* what is not finite can be said in bytes */
+    assert_line(code, line, len,
+                "{\"input\":3,\"task\":\"fill-mask\",\"rows\":[10,2],\"shape\":[2,2],"
+                "\"b64\":\"AACAPwAAAEAAAEBAAADAfw==\"}\n");
+    c = (struct wire_chunk){.input = -1, .task = "t", .width = 5, .numbers = numbers};
+    code = wire_chunk_encode(&c, &line, &len, &e);
+    assert_line(code, line, len, "{\"task\":\"t\",\"rows\":[0,0],\"shape\":[0,5],\"b64\":\"\"}\n");
+    code = wire_result_line_encode(&result, 0, &line, &len, &e);
+    assert_line(code, line, len, "{\"input\":0,\"result\":{\"task\":\"affect\",\"values\":[]}}\n");
+    code = wire_result_line_encode(&result, -1, &line, &len, &e);
+    assert_line(code, line, len, "{\"result\":{\"task\":\"affect\",\"values\":[]}}\n");
+    r.latents = &handle;
+    r.expires_s = 5;
+    code = wire_done_encode(&r, &line, &len, &e);
+    assert_line(code, line, len,
+                "{\"done\":true,\"model\":\"fashion\",\"version\":\"1\",\"id\":\"req-1\","
+                "\"latents\":\"aa\",\"expires_s\":5.0,\"usage\":{\"tokens\":784,"
+                "\"output_queries\":3,\"gmac\":{\"encode\":0.25,\"process\":1.000000001,"
+                "\"decode\":0.000000002,\"total\":1.250000003},\"batch\":4,\"cached\":true},"
+                "\"timing_ms\":{\"adapt\":0.5,\"queue\":1.25,\"encode\":2.062,\"process\":3.0,"
+                "\"decode\":4.125,\"total\":10.938}}\n");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_everything),
-        cmocka_unit_test(test_media),
-        cmocka_unit_test(test_not_finite),
+        cmocka_unit_test(test_everything), cmocka_unit_test(test_media),
+        cmocka_unit_test(test_not_finite), cmocka_unit_test(test_batch),
+        cmocka_unit_test(test_handle),     cmocka_unit_test(test_batch_not_finite),
+        cmocka_unit_test(test_lines),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -268,6 +268,7 @@ static void test_bytes(void **state)
     for (size_t i = 0; i < LEN(texts); i++) {
         snprintf(json, sizeof(json), "{\"inputs\":[{\"name\":\"text\",\"shape\":%s}]}", texts[i]);
         assert_ok(decode(&r, json), e);
+        assert_int_equal(r->nitems, 1);
         assert_int_equal(r->nmedia, 1);
         assert_int_equal(r->ntensors, 0);
         assert_string_equal(r->media[0].input, "text");
@@ -339,14 +340,51 @@ static void test_limits(void **state)
     free(json);
 }
 
+/* false alone says something; what is no truth value is refused. */
+static void test_cache_and_share(void **state)
+{
+    static const char tail[] = "},\"inputs\":[{\"name\":\"a\",\"shape\":[1],\"datatype\":"
+                               "\"INT8\",\"data\":[1]}]}";
+    static const struct {
+        const char *parameters;
+        bool no_cache, no_share;
+    } good[] = {
+        {"", false, false},
+        {"\"cache\":true,\"share\":true", false, false},
+        {"\"cache\":false", true, false},
+        {"\"share\":false", false, true},
+    };
+    static const char *const bad[] = {"0", "\"false\"", "null", "[]"};
+    struct wire_request *r = NULL;
+    char text[200];
+
+    (void)state;
+    for (size_t i = 0; i < LEN(good); i++) {
+        snprintf(text, sizeof(text), "{\"parameters\":{%s%s", good[i].parameters, tail);
+        assert_ok(decode(&r, text), e);
+        assert_int_equal(r->no_cache, good[i].no_cache);
+        assert_int_equal(r->no_share, good[i].no_share);
+        wire_request_free(r);
+    }
+    r = NULL;
+    for (size_t i = 0; i < LEN(bad); i++) {
+        snprintf(text, sizeof(text), "{\"parameters\":{\"cache\":%s%s", bad[i], tail);
+        assert_fails(decode(&r, text), e, PCV_EFORMAT, "$.parameters.cache", "true or false");
+        snprintf(text, sizeof(text), "{\"parameters\":{\"share\":%s%s", bad[i], tail);
+        assert_fails(decode(&r, text), e, PCV_EFORMAT, "$.parameters.share", "true or false");
+        assert_null(r);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_json),        cmocka_unit_test(test_orders),
-        cmocka_unit_test(test_datatypes),   cmocka_unit_test(test_binary),
-        cmocka_unit_test(test_raw),         cmocka_unit_test(test_outputs),
-        cmocka_unit_test(test_parameters),  cmocka_unit_test(test_bytes),
-        cmocka_unit_test(test_lying_shape), cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_cache_and_share), cmocka_unit_test(test_json),
+        cmocka_unit_test(test_orders),          cmocka_unit_test(test_datatypes),
+        cmocka_unit_test(test_binary),          cmocka_unit_test(test_raw),
+        cmocka_unit_test(test_outputs),         cmocka_unit_test(test_parameters),
+        cmocka_unit_test(test_bytes),           cmocka_unit_test(test_lying_shape),
+        cmocka_unit_test(test_limits),
     };
 
     return cmocka_run_group_tests(tests, NULL, teardown);

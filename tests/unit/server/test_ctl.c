@@ -15,7 +15,20 @@ struct values {
     int number;
     double real;
     const char *text;
+    char taken[16]; /* one behind the other */
 };
+
+static const char *take(void *ctx, const char *value, char message[96])
+{
+    struct values *v = ctx;
+
+    if (strlen(v->taken) + strlen(value) < sizeof(v->taken)) {
+        strcat(v->taken, value);
+        return NULL;
+    }
+    snprintf(message, 96, "no room");
+    return message;
+}
 
 /* Parses a command line of words; operands are left in words[1..]. */
 static int parse(struct values *v, const char **words, int n)
@@ -24,7 +37,8 @@ static int parse(struct values *v, const char **words, int n)
         {.name = "flag", .doc = "d", .flag = &v->flag},
         {.name = "number", .value = "N", .doc = "d", .number = &v->number, .min = -3, .max = 7},
         {.name = "real", .value = "X", .doc = "d", .real = &v->real, .min = 0.5, .max = 2},
-        {.name = "text", .value = "T", .doc = "d", .text = &v->text},
+        {.name = "text", .value = "T", .doc = "d", .text = &v->text, .letter = 't'},
+        {.name = "take", .value = "V", .doc = "d", .take = take, .ctx = v},
         {0},
     };
     const struct ctl_usage usage = {"A [B]", 1, 2, "About.", options};
@@ -53,6 +67,12 @@ static void test_values(void **state)
     assert_string_equal(v.text, "-x");
     assert_int_equal(PARSE(&v, "a"), 1);
     assert_true(!v.flag && v.number == 5 && v.real == 1 && !v.text);
+    assert_int_equal(PARSE(&v, "a", "-t", "x", "--take", "1", "--take=2"), 1);
+    assert_string_equal(v.text, "x");
+    assert_string_equal(v.taken, "12");
+    assert_int_equal(PARSE(&v, "a", "--take", "0123456789", "--take", "0123456789"), ~2);
+    assert_int_equal(PARSE(&v, "a", "-t"), ~2);
+    assert_int_equal(PARSE(&v, "a", "-tx"), ~2);
     assert_int_equal(PARSE(&v, "a", "--text="), 1);
     assert_string_equal(v.text, "");
     assert_int_equal(PARSE(&v, "-", "--number=7"), 1); /* stdin is an operand */

@@ -38,6 +38,7 @@ static void test_every_route(void **state)
         expect(fixed[i][0], fixed[i][1], fixed[i][1], "", "");
     expect("GET", "/v1/models/a", "/v1/models/{m}", "a", "");
     expect("POST", "/v1/models/a.b-c_d/perceive", "/v1/models/{m}/perceive", "a.b-c_d", "");
+    expect("POST", "/v1/models/a/latents", "/v1/models/{m}/latents", "a", "");
     expect("GET", "/v2/models/a", "/v2/models/{m}", "a", "");
     expect("GET", "/v2/models/a/versions/1", "/v2/models/{m}/versions/{v}", "a", "1");
     expect("GET", "/v2/models/a/ready", "/v2/models/{m}/ready", "a", "");
@@ -50,6 +51,26 @@ static void test_every_route(void **state)
     expect("HEAD", "/v2/models/a", "/v2/models/{m}", "a", "");
 }
 
+static void test_handles_in_paths(void **state)
+{
+    (void)state;
+    static const char *const routes[][3] = {
+        {"GET", "/v1/latents/lat_1", "/v1/latents/{id}"},
+        {"DELETE", "/v1/latents/lat_1", "/v1/latents/{id}"},
+        {"GET", "/v1/latents/lat_1/tensor", "/v1/latents/{id}/tensor"},
+        {"POST", "/v1/latents/lat_1/query", "/v1/latents/{id}/query"},
+    };
+    for (size_t i = 0; i < sizeof routes / sizeof *routes; i++) {
+        struct srv_match m;
+        const char *allow = NULL;
+        assert_int_equal(srv_route_find(routes[i][0], routes[i][1], &m, &allow), 0);
+        assert_string_equal(srv_route_name(m.route), routes[i][2]);
+        assert_int_equal(m.id_len, 5);
+        assert_memory_equal(m.id, "lat_1", 5);
+        assert_null(m.model);
+    }
+}
+
 static void test_unknown_paths(void **state)
 {
     (void)state;
@@ -59,6 +80,9 @@ static void test_unknown_paths(void **state)
         "/v1/",
         "/v1/models/",
         "/v1/models/a/",
+        "/v1/latents/",
+        "/v1/latents//query",
+        "/v1/latents/a/b",
         "/v2/",
         "/v2/models",
         "/v2/models//",
@@ -89,6 +113,10 @@ static void test_wrong_methods_say_the_right_ones(void **state)
     assert_string_equal(allow, "GET, HEAD");
     assert_int_equal(srv_route_find("GET", "/v2/models/a/infer", &m, &allow), -405);
     assert_string_equal(allow, "POST");
+    assert_int_equal(srv_route_find("POST", "/v1/latents/a", &m, &allow), -405);
+    assert_string_equal(allow, "GET, HEAD, DELETE");
+    assert_int_equal(srv_route_find("DELETE", "/v2/models/stats", &m, &allow), -405);
+    assert_string_equal(allow, "GET, HEAD");
     assert_int_equal(srv_route_find("get", "/v2", &m, &allow), -405);
 }
 
@@ -96,6 +124,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_route),
+        cmocka_unit_test(test_handles_in_paths),
         cmocka_unit_test(test_unknown_paths),
         cmocka_unit_test(test_wrong_methods_say_the_right_ones),
     };
