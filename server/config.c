@@ -335,6 +335,9 @@ static int add_directory(struct srv_config *c, const char *dir, struct pcv_err *
 /* Fills what the models leave open, and checks what no single row can. */
 static int complete_models(struct srv_config *c, struct pcv_err *e)
 {
+    if (c->server_stream_rows % 128) /* rows of the decoder's tiles */
+        return pcv_fail(e, PCV_ERANGE, "[server] stream_rows: %lld is not a multiple of 128",
+                        (long long)c->server_stream_rows);
     for (int k = 0; k < c->nmodels; k++) {
         struct srv_model_config *m = &c->models[k];
         for (int i = 0; i < srv_noptions; i++) {

@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
+#include <unistd.h>
 
 enum { BUCKETS = 8192, PRINT = 8, CHANCE = 16 };
 static const char prefix[] = "lat_";
@@ -48,7 +48,7 @@ int srv_handle_make(char handle[SRV_HANDLE + 1], uint64_t fingerprint, struct pc
 {
     uint8_t chance[CHANCE];
     char *to = handle;
-    if (getrandom(chance, sizeof chance, 0) != (ssize_t)sizeof chance)
+    if (getentropy(chance, sizeof chance))
         return pcv_fail(e, PCV_EIO, "the system gives no random numbers");
     to += sprintf(to, "%s%08x", prefix, (unsigned)srv_handle_print(fingerprint));
     for (int i = 0; i < CHANCE; i++)
