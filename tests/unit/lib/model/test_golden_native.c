@@ -39,8 +39,11 @@ static void check_stage(const struct golden *g, int call, const char *part, cons
     double most;
     int64_t count;
 
-    if (!t)
+    if (!t) {
         fail_msg("%s: call %d has no %s %s", g->name, call, part, name);
+        return;
+    }
+    assert_non_null(got);
     count = pcv_shape_count(t->shape, t->ndim);
     if (n * t->shape[0] != count)
         fail_msg("%s: call %d %s has %d numbers a row, not %d", g->name, call, name,
@@ -99,10 +102,10 @@ static void check_row(const struct golden *g, int call, int64_t row)
 {
     const struct pcv_model_info *info = &g->m->info;
     const int64_t width = (int64_t)info->num_latents * info->d_latents;
-    float *stages = malloc((size_t)width * 2 * sizeof(*stages)), *logits[PCV_MAX_TASKS];
+    float *stages = malloc((size_t)width * 2 * sizeof(*stages)), *logits[PCV_MAX_TASKS] = {0};
     struct pcv_tensor t[MOST_TENSORS];
     const int n = call_tensors(g, call, row, t);
-    struct pcv_query q[PCV_MAX_TASKS];
+    struct pcv_query q[PCV_MAX_TASKS] = {0};
     struct pcv_input *in;
     struct pcv_item item = {.queries = q, .encoded = stages, .latents = stages + width};
 
