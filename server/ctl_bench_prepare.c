@@ -84,7 +84,7 @@ static int add_sample(struct ctl_bench *b, struct wire_request *r, char *path, b
     b->samples = more;
     s = &more[b->nsamples++];
     *s = (struct ctl_sample){.path = own ? path : NULL};
-    r->no_cache = b->options.no_cache;
+    r->no_cache = r->no_share = b->options.no_cache;
     s->body = r->form == WIRE_OIP ? wire_client_oip(r, &len, &header) : wire_client_native(r, &len);
     if (!s->body)
         return pcv_fail(e, PCV_ENOMEM, "no memory for a request");
