@@ -2,7 +2,6 @@
 read them."""
 
 import json
-import os
 
 import numpy as np
 import pytest
@@ -157,12 +156,6 @@ def test_a_client_of_http_1_0(daemon):
 
 # ---- clients that leave, or are slow --------------------------------------------------------------
 
-def resident(daemon):
-    """Bytes of memory."""
-    with open(f"/proc/{daemon.process.pid}/statm") as f:
-        return int(f.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
 def test_a_slow_reader_is_waited_for(daemon):
     r = daemon.perceive("senses", LONG["inputs"], [{"task": "reconstruct"}], format="raw", **FRESH)
     every = np.frombuffer(r.body, "<f4")[ORDER[:784]]
@@ -170,29 +163,27 @@ def test_a_slow_reader_is_waited_for(daemon):
     since = Counted(daemon)
     c = slow_reader(daemon, LONG)
     rows = stalled(daemon, since)
-    assert 0 < rows < 0.7 * MANY
-    before = resident(daemon)
+    assert 0 < rows < 0.6 * MANY
     # Others are served meanwhile, and nothing more is computed for the one who does not read.
     for kind in KINDS:
         perceive(daemon, item(kind), [{"task": "embed"}], **FRESH)
     assert daemon.metric("perceiverd_in_flight") == 1
     assert since("output_queries_total") == rows
-    status, _ = c.head()
-    assert status == 200
-    got, rest, largest = [], b"", 0
+    assert c.head()[0] == 200
+    got, rest, again = [], b"", False
     for chunk in iter(c.chunk, b""):
         *lines, rest = (rest + chunk).split(b"\n")
-        largest = max(largest, resident(daemon)) if len(got) % 100 == 0 else largest
         for x in map(json.loads, lines):
             if "done" not in x:
                 assert x["rows"] == [PIECE * len(got), min(PIECE, MANY - PIECE * len(got))]
                 got.append(floats(x["b64"]))
+        if not again and len(got) * PIECE > 0.2 * MANY:  # the reader takes a rest
+            again = True
+            assert rows < stalled(daemon, since) < len(got) * PIECE + 0.6 * MANY
     c.close()
     assert x["done"] and x["usage"]["output_queries"] == MANY
     close(np.concatenate(got).reshape(-1, 784), np.broadcast_to(every, (MANY // 784, 784)))
     assert since("output_queries_total") == MANY
-    # Of all the bytes that went through it, it held few.
-    assert largest - before < 1 << 20
 
 
 def test_a_client_that_leaves_stops_the_decoding(daemon):
