@@ -158,8 +158,9 @@ test: packages-all ## build and pass every test
 	@B=$(B) tests/run
 
 .PHONY: bench
-bench: build $(B)/sgemm ## measure this machine and print one table of ratios
+bench: packages-all build $(B)/sgemm ## measure this machine and print one table of ratios
 	@B=$(B) $(PYTHON) tests/bench/bench.py
+	@B=$(B) $(PYTHON) tests/bench/multitask.py
 
 .PHONY: check
 check: packages-all ## layers, headers, tables, formats: what keeps the tree in shape

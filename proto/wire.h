@@ -91,7 +91,7 @@ struct wire_request {
     struct wire_media *media;
     int nqueries; /* native; 0 = every task of the model, each with default_top_k */
     struct wire_query *queries;
-    int default_top_k; /* WIRE_DEFAULT_TOP_K, or ?top_k=N when no task is named */
+    int default_top_k; /* WIRE_DEFAULT_TOP_K, or top_k of the whole when no task is named */
     enum wire_format format;
     bool batch;       /* inputs was a list: nitems of them, and the reply has a list for each */
     int nitems;       /* 1 without batch; 0 for questions to a handle, and for OIP's tensors */
@@ -120,8 +120,8 @@ void wire_request_free(struct wire_request *r); /* NULL is fine */
 /* {"inputs": ITEM or [ITEM..], "queries": [{"task": STR, "input": N, "top_k": N, "classes":
  * [STR..], "positions": [N..], "latents": [N..], "region": [X, Y, W, H], "points": [[X, Y]..],
  * "frames": [N..], "pool": "mean" | "none"}..], "format": "json" | "png" | "flo" | "wav" | "raw",
- * "keep": "10m" or seconds, "cache": BOOL, "share": BOOL, "stream": BOOL, "priority": N,
- * "timeout_ms": N}.
+ * "top_k": N, "keep": "10m" or seconds, "cache": BOOL, "share": BOOL, "stream": BOOL, "priority":
+ * N, "timeout_ms": N}. top_k of the whole goes without queries.
  *
  * ITEM is {NAME: VALUE or [VALUE..]}, several being the frames of a video, or a VALUE without NAME:
  * a string, or an object whose first key is b64 or type ({"text": STR} names the input "text").

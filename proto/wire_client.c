@@ -216,6 +216,9 @@ char *wire_client_native(const struct wire_request *r, size_t *len)
         for (int i = 0; i < r->nqueries; i++)
             put_query(&w, &r->queries[i], r->batch);
         wire_close(&w, ']');
+    } else if (r->default_top_k) {
+        wire_key(&w, "top_k");
+        wire_int(&w, r->default_top_k);
     }
     put_options(&w, r);
     wire_close(&w, '}');

@@ -231,6 +231,15 @@ static int read_stream(struct wire_reader *rd, struct wire_request *r)
     return wire_read_bool(rd, &r->stream);
 }
 
+static int read_top_k(struct wire_reader *rd, struct wire_request *r)
+{
+    int64_t v = r->default_top_k;
+    int ret = wire_read_int(rd, 1, WIRE_MAX_TOP_K, &v);
+
+    r->default_top_k = (int)v;
+    return ret;
+}
+
 /* ---- the request ----------------------------------------------------------------------------- */
 
 static const struct {
@@ -242,18 +251,21 @@ static const struct {
     {"priority", read_priority, false}, {"timeout_ms", read_timeout, false},
     {"format", read_format, false},     {"keep", read_keep, true},
     {"cache", read_cache, true},        {"share", read_share, true},
-    {"stream", read_stream, false},
+    {"stream", read_stream, false},     {"top_k", read_top_k, false},
 };
-enum { MEMBERS = sizeof(members) / sizeof(*members) };
+enum { MEMBERS = sizeof(members) / sizeof(*members), TOP_K = MEMBERS - 1 };
 
 /* What only the whole request shows. */
-static int check_request(struct wire_reader *rd, const struct wire_request *r)
+static int check_request(struct wire_reader *rd, const struct wire_request *r, bool top_k)
 {
     int ret;
 
     for (int i = 0; i < r->nqueries; i++)
         if ((ret = wire_query_check(r, i, "$.queries", rd->e)) < 0)
             return ret;
+    if (r->nqueries && top_k)
+        return wire_read_fail_member(rd, "top_k", PCV_EFORMAT,
+                                     "goes without queries; each of them says its own");
     if (r->stream && r->format != WIRE_JSON)
         return wire_read_fail_member(rd, "stream", PCV_EFORMAT, WIRE_STREAM_IS_JSON);
     return 0;
@@ -278,7 +290,7 @@ static int read_request(struct wire_reader *rd, struct wire_request *r, bool kep
     }
     if (ret == 0 && !kept && !(seen & 1))
         return wire_read_missing(rd, "inputs");
-    return ret < 0 || (ret = wire_read_end(rd)) < 0 ? ret : check_request(rd, r);
+    return ret < 0 || (ret = wire_read_end(rd)) < 0 ? ret : check_request(rd, r, seen >> TOP_K & 1);
 }
 
 static int decode(struct wire_request **ret, const char *body, size_t len, bool kept,

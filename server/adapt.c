@@ -32,6 +32,9 @@ void srv_job_free(struct srv_job *j)
     free(j->of);
     free(j->items);
     free(j->queries);
+    free(j->merged);
+    free(j->asked);
+    free(j->merged_of);
     free(j->answers);
     free(j->piece.rows);
     srv_job_flow_free(j->flow);
@@ -237,7 +240,46 @@ static int make_items(struct adapt *a)
     }
     j->run = j->items;
     j->nrun = j->nitems;
-    return 0;
+    if (j->nitems == 1)
+        return 0;
+    j->merged = calloc((size_t)j->nitems, sizeof *j->merged);
+    j->merged_of = calloc((size_t)j->nitems, sizeof *j->merged_of);
+    j->asked = calloc(n + 1, sizeof *j->asked);
+    return j->merged && j->merged_of && j->asked
+               ? 0
+               : pcv_fail(a->e, PCV_ENOMEM, "no memory for the output queries");
+}
+
+/* Items of equal inputs are run as one, which has the queries of all. */
+static void merge(struct srv_job *j)
+{
+    struct pcv_query *to = j->asked;
+    bool equal = false;
+    for (int i = 0; j->merged && i < j->nitems; i++)
+        equal |= j->of[i].same != i;
+    if (!equal)
+        return;
+    j->nrun = 0;
+    for (int i = 0; i < j->nitems; i++) {
+        if (j->of[i].same != i)
+            continue;
+        struct pcv_item *item = &j->merged[j->nrun];
+        *item = j->items[i];
+        item->queries = to;
+        for (int k = i; k < j->nitems; k++)
+            if (j->of[k].same == i) {
+                memcpy(to, j->items[k].queries, (size_t)j->items[k].nqueries * sizeof *to);
+                to += j->items[k].nqueries;
+            }
+        item->nqueries = (int)(to - item->queries);
+        j->merged_of[j->nrun++] = i;
+    }
+    j->run = j->merged;
+}
+
+int srv_job_run_item(const struct srv_job *j, int place)
+{
+    return j->run == j->merged ? j->merged_of[place] : j->run == j->items ? place : -1;
 }
 
 void srv_job_prepare(struct srv_job *j)
@@ -252,10 +294,12 @@ void srv_job_prepare(struct srv_job *j)
         item->input = srv_job_input(j, i);
         if (item->kept && pcv_latents_filled(item->kept))
             item->latents = NULL; /* they are there */
-        else
+        else if (of->same == i)
             j->tokens_read += pcv_input_tokens(item->input);
-        srv_adapt_count(j, item);
     }
+    merge(j);
+    for (int i = 0; i < j->nrun; i++)
+        srv_adapt_count(j, &j->run[i]);
 }
 
 /* ---- pieces of a stream ------------------------------------------------------------------------

@@ -46,7 +46,8 @@ struct srv_answer {
 struct srv_job_item {
     struct pcv_input *input; /* own; NULL: given to kept latents, or a question to some */
     struct srv_kept *kept;   /* a reference (loop thread), or NULL */
-    bool cached;             /* they were there before this request was computed */
+    bool cached;             /* they were there, or are another item's or request's */
+    int same;                /* the item of this job that is computed for it; itself by default */
     bool keyed;              /* key is what it is known by */
     struct srv_digest key;
     float *latents; /* own: [num_latents, d_latents], where they are an answer */
@@ -78,11 +79,14 @@ struct srv_job {
     struct srv_job_item *of;    /* [nitems] */
     struct pcv_item *items;     /* [nitems] */
     struct pcv_query *queries;  /* of all items */
+    struct pcv_item *merged;    /* own: [nitems], the same with equal inputs made one; or NULL */
+    struct pcv_query *asked;    /* own: their queries */
+    int *merged_of;             /* own: [nitems] the items that they are */
     struct srv_answer *answers; /* [nanswers] item by item, in the order of the queries */
     struct srv_job_flow *flow;  /* own, or NULL */
     int stream_rows;            /* 0: all at once */
     struct srv_job_piece piece;
-    struct pcv_item *run; /* what is computed next: items, or the piece's */
+    struct pcv_item *run; /* what is computed next: items, merged, or the piece's */
     int nrun;
     int64_t tokens, output_queries; /* of all items */
     int64_t tokens_read;            /* of those that are encoded */
@@ -118,6 +122,9 @@ const struct pcv_input *srv_job_input(const struct srv_job *j, int item);
 int srv_job_which(const struct srv_job *j, int item);
 /* Its latents, once computed. borrow */
 const float *srv_job_latents(const struct srv_job *j, int item);
+
+/* The item that is run at a place of the first run; -1: this is a piece of a stream. */
+int srv_job_run_item(const struct srv_job *j, int place);
 
 /* Items have, or have not, latents to read: what is to be run, and what it costs, are those. */
 void srv_job_prepare(struct srv_job *j);

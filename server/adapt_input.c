@@ -13,6 +13,8 @@ int srv_adapt_room(struct adapt *a, int nitems)
     if (!j->of || !j->items)
         return pcv_fail(a->e, PCV_ENOMEM, "no memory for %d inputs", nitems);
     j->nitems = nitems;
+    for (int i = 0; i < nitems; i++)
+        j->of[i].same = i;
     return 0;
 }
 

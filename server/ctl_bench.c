@@ -288,6 +288,28 @@ static const char *take_name(void *ctx, const char *value, char message[96])
     return NULL;
 }
 
+/* What is sent. */
+#define SENDING_OPTIONS(o)                                                                         \
+    {.name = "input",                                                                              \
+     .value = "FILE|TEXT",                                                                         \
+     .doc = "what to send, again for others, in turn; default: random inputs",                     \
+     .take = take_name,                                                                            \
+     .ctx = &o->inputs},                                                                           \
+        {.name = "task",                                                                           \
+         .value = "TASK",                                                                          \
+         .doc = "ask only this task, again for others, in turn",                                   \
+         .take = take_name,                                                                        \
+         .ctx = &o->tasks},                                                                        \
+        {.name = "handle",                                                                         \
+         .value = "HANDLE",                                                                        \
+         .doc = "ask about kept latents instead of inputs; again for others",                      \
+         .take = take_name,                                                                        \
+         .ctx = &o->handles},                                                                      \
+    {                                                                                              \
+        .name = "no-cache", .doc = "have inputs computed, whatever was kept before",               \
+        .flag = &o->no_cache                                                                       \
+    }
+
 int ctl_bench(int argc, char **argv)
 {
     struct ctl_bench b = {.options = {.clients = 64, .seconds = 10},
@@ -314,24 +336,7 @@ int ctl_bench(int argc, char **argv)
          .number = &o->requests,
          .min = 1,
          .max = 2000000000},
-        {.name = "input",
-         .value = "FILE|TEXT",
-         .doc = "what to send, again for others, in turn; default: random inputs",
-         .take = take_name,
-         .ctx = &o->inputs},
-        {.name = "task",
-         .value = "TASK",
-         .doc = "ask only this task, again for others, in turn",
-         .take = take_name,
-         .ctx = &o->tasks},
-        {.name = "handle",
-         .value = "HANDLE",
-         .doc = "ask about kept latents instead of inputs; again for others",
-         .take = take_name,
-         .ctx = &o->handles},
-        {.name = "no-cache",
-         .doc = "have inputs computed, whatever was kept before",
-         .flag = &o->no_cache},
+        SENDING_OPTIONS(o),
         {.name = "tokens",
          .value = "N",
          .doc = "length of random texts; default: from 16 to the "

@@ -23,8 +23,8 @@ struct asking {
 
     struct ctl_http *http;
     const char *handle;      /* ask: what is asked */
-    struct ctl_media *media; /* perceive: [n] */
-    int n;
+    struct ctl_media *media; /* perceive: [request.nmedia], in the order of its media */
+    int n;                   /* inputs, of one medium or of several with names */
 
     int input; /* whose lines are printed, -1: nobody's yet */
     bool done; /* the last line came */
@@ -32,15 +32,28 @@ struct asking {
 
 /* ---- answers --------------------------------------------------------------------------------- */
 
-/* Names what is asked, a line. */
-static void print_name(const struct asking *a, int i)
+static void print_medium(const struct ctl_media *m)
 {
+    if (!m->name)
+        ctl_put(stdout, m->data, m->len);
+    else
+        ctl_answer_text(strcmp(m->name, "-") == 0 ? "standard input" : m->name);
+}
+
+/* Names what is asked, a line. */
+static void print_name(const struct asking *a, int item)
+{
+    const char *comma = "";
+
     if (a->handle)
         ctl_answer_text(a->handle);
-    else if (!a->media[i].name)
-        ctl_put(stdout, a->media[i].data, a->media[i].len);
-    else
-        ctl_answer_text(strcmp(a->media[i].name, "-") == 0 ? "standard input" : a->media[i].name);
+    for (int i = 0; i < a->request.nmedia; i++) {
+        if (a->request.media[i].item != item)
+            continue;
+        printf("%s", comma);
+        print_medium(&a->media[i]);
+        comma = ", ";
+    }
     printf("\n");
 }
 
@@ -166,40 +179,25 @@ static int stream_over(struct asking *a, const struct ctl_reply *reply, struct p
 
 /* ---- questions ------------------------------------------------------------------------------- */
 
-/* Adds all tasks there are, so that --top-k can be said of them. */
-static int all_tasks(struct asking *a, const char *model, struct pcv_err *e)
-{
-    char *path = wire_client_path(a->handle ? "/v1/latents/" : "/v1/models/",
-                                  a->handle ? a->handle : model, "");
-    struct wire_arena *arena = a->questions.arena;
-    struct wire_latents_desc kept = {0};
-    struct wire_model_desc m = {0};
-    struct ctl_reply reply = {0};
-    int r = path ? ctl_http_get(a->http, path, &reply, e) : pcv_fail(e, PCV_ENOMEM, "no memory");
-
-    if (r == 0)
-        r = a->handle ? wire_client_latents(arena, reply.body, reply.len, &kept, e)
-                      : wire_client_model(arena, reply.body, reply.len, &m, e);
-    for (int i = 0; i < m.ntasks && r == 0; i++)
-        r = ctl_questions_add(&a->questions, m.tasks[i].name, e);
-    for (int i = 0; i < kept.ntasks && r == 0; i++)
-        if (strcmp(kept.tasks[i], "attention") != 0 && strcmp(kept.tasks[i], "embed") != 0)
-            r = ctl_questions_add(&a->questions, kept.tasks[i], e);
-    free(reply.body);
-    free(path);
-    return r;
-}
-
-/* Puts what was asked about before an error: the only input, or the one that the server names. */
+/* Puts what was asked about before an error: the only medium, or the only one of the input that the
+ * server names. */
 static void name_it(const struct asking *a, struct pcv_err *e)
 {
     const char *place = strstr(e->msg, "$.inputs[");
-    const long i = place ? strtol(place + strlen("$.inputs["), NULL, 10) : 0;
+    const long item = place ? strtol(place + strlen("$.inputs["), NULL, 10) : 0;
+    const struct ctl_media *found = NULL;
+    int n = 0;
 
     if (a->handle)
         pcv_err_at(e, "%s", a->handle);
-    else if ((place || a->n == 1) && i >= 0 && i < a->n)
-        ctl_media_name(&a->media[i], e);
+    for (int i = 0; i < a->request.nmedia && (place || a->n == 1); i++) {
+        if (a->request.media[i].item == item) {
+            found = &a->media[i];
+            n++;
+        }
+    }
+    if (n == 1)
+        ctl_media_name(found, e);
 }
 
 static int send(struct asking *a, const char *path, struct pcv_err *e)
@@ -231,30 +229,58 @@ static int send(struct asking *a, const char *path, struct pcv_err *e)
     return r;
 }
 
-static int read_media(struct asking *a, char **arguments, struct pcv_err *e)
+/* "NAME=FILE", which is no file itself: *file is behind the '='. own: *name, the arena's; NULL: it
+ * is something else. */
+static int split_name(struct asking *a, const char *argument, const char **name, const char **file,
+                      struct pcv_err *e)
 {
-    struct wire_media *media = wire_arena_zero(a->questions.arena, (size_t)a->n * sizeof(*media));
+    const size_t len = strspn(argument, "abcdefghijklmnopqrstuvwxyz0123456789_-");
+
+    *name = NULL;
+    *file = argument;
+    if (!len || argument[len] != '=' || access(argument, F_OK) == 0 ||
+        (strcmp(argument + len + 1, "-") != 0 && access(argument + len + 1, F_OK) != 0))
+        return 0;
+    *file = argument + len + 1;
+    *name = wire_arena_text(a->questions.arena, argument, len);
+    return *name ? 0 : pcv_fail(e, PCV_ENOMEM, "no memory for a name");
+}
+
+static int read_medium(struct asking *a, const char *argument, struct pcv_err *e)
+{
+    struct wire_request *r = &a->request;
+    struct wire_media *w = &r->media[r->nmedia];
+    struct ctl_media *m = &a->media[r->nmedia];
+    const char *name, *file;
+    int code = split_name(a, argument, &name, &file, e);
+
+    if (code < 0 || (code = ctl_media_read(file, m, e)) < 0)
+        return code;
+    *w = (struct wire_media){.input = name, .data = m->data, .len = m->len, .type = m->type};
+    if (strcmp(m->type, "application/octet-stream") == 0)
+        w->type = NULL;
+    a->n += !(name && r->nmedia && w[-1].input); /* named ones in a row are one input */
+    w->item = a->n - 1;
+    r->nmedia++;
+    return 0;
+}
+
+static int read_media(struct asking *a, char **arguments, int n, struct pcv_err *e)
+{
     int r = 0;
 
-    a->media = wire_arena_zero(a->questions.arena, (size_t)a->n * sizeof(*a->media));
-    if (!media || !a->media)
-        return pcv_fail(e, PCV_ENOMEM, "no memory for %d inputs", a->n);
-    for (int i = 0; i < a->n && r == 0; i++) {
-        struct ctl_media *m = &a->media[i];
-        const bool known = (r = ctl_media_read(arguments[i], m, e)) == 0 &&
-                           strcmp(m->type, "application/octet-stream") != 0;
-
-        media[i] = (struct wire_media){
-            .item = i, .data = m->data, .len = m->len, .type = known ? m->type : NULL};
-    }
-    a->request.nmedia = a->n;
-    a->request.media = media;
+    a->request.media = wire_arena_zero(a->questions.arena, (size_t)n * sizeof(*a->request.media));
+    a->media = wire_arena_zero(a->questions.arena, (size_t)n * sizeof(*a->media));
+    if (!a->request.media || !a->media)
+        return pcv_fail(e, PCV_ENOMEM, "no memory for %d inputs", n);
+    for (int i = 0; i < n && r == 0; i++)
+        r = read_medium(a, arguments[i], e);
     a->request.batch = a->n > 1;
     return r;
 }
 
 /* subject: the model or the handle. */
-static int run(struct asking *a, const char *subject, char **arguments, struct pcv_err *e)
+static int run(struct asking *a, const char *subject, char **arguments, int n, struct pcv_err *e)
 {
     char *path = a->handle ? wire_client_path("/v1/latents/", subject, "/query")
                            : wire_client_path("/v1/models/", subject, "/perceive");
@@ -263,15 +289,13 @@ static int run(struct asking *a, const char *subject, char **arguments, struct p
     if (r == 0)
         r = ctl_http_open(&a->http, &a->server, e);
     if (r == 0 && !a->handle)
-        r = read_media(a, arguments, e);
-    if (r == 0 && ctl_questions_need_tasks(&a->questions))
-        r = all_tasks(a, subject, e);
+        r = read_media(a, arguments, n, e);
     if (r == 0) {
         ctl_questions_into(&a->questions, &a->request);
         a->request.form = WIRE_NATIVE;
         r = send(a, path, e);
     }
-    for (int i = 0; a->media && i < a->n; i++)
+    for (int i = 0; i < a->request.nmedia; i++)
         free(a->media[i].data);
     ctl_http_close(a->http);
     free(path);
@@ -342,8 +366,7 @@ static int command(struct asking *a, const struct ctl_usage *usage, int argc, ch
     failed = n < 0 ? ~n : 0;
     if (n >= 0) {
         a->handle = handle ? argv[1] : NULL;
-        a->n = n - 1;
-        if (run(a, argv[1], argv + 2, &e) < 0)
+        if (run(a, argv[1], argv + 2, n - 1, &e) < 0)
             failed = ctl_fail(&e);
     }
     ctl_questions_close(&a->questions);
@@ -373,7 +396,8 @@ int ctl_perceive(int argc, char **argv)
     const struct ctl_usage usage = {
         "MODEL FILE|TEXT...", 2, INT_MAX,
         "Asks a model about files (pictures, sounds or text), standard input (-), or texts:\n"
-        "whatever is no file's name. Several are one batch, of whatever kinds.",
+        "whatever is no file's name. Several are one batch, of whatever kinds. For models\n"
+        "that take several at once, NAME=FILE NAME=FILE ... are one input.",
         options};
 
     return command(&a, &usage, argc, argv, false);

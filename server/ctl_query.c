@@ -20,15 +20,11 @@ void ctl_questions_close(struct ctl_questions *q)
     wire_arena_free(q->arena);
 }
 
-bool ctl_questions_need_tasks(const struct ctl_questions *q)
-{
-    return q->top_k && !q->n;
-}
-
 void ctl_questions_into(const struct ctl_questions *q, struct wire_request *r)
 {
     r->nqueries = q->n;
     r->queries = q->queries;
+    r->default_top_k = q->top_k;
     for (int i = 0; i < q->n; i++)
         if (!q->queries[i].top_k)
             q->queries[i].top_k = q->top_k;
@@ -48,13 +44,6 @@ const char *ctl_take_task(void *ctx, const char *value, char message[96])
     q->queries = all;
     all[q->n++] = (struct wire_query){.task = task, .input = -1};
     return NULL;
-}
-
-int ctl_questions_add(struct ctl_questions *q, const char *task, struct pcv_err *e)
-{
-    char message[96];
-
-    return ctl_take_task(q, task, message) ? pcv_fail(e, PCV_ENOMEM, no_memory) : 0;
 }
 
 /* The question that an option belongs to, or NULL. */

@@ -20,10 +20,6 @@ struct ctl_questions {
 PCV_CHECK int ctl_questions_open(struct ctl_questions *q, struct pcv_err *e);
 void ctl_questions_close(struct ctl_questions *q);
 
-/* --top-k was said, and no task that it could belong to: add them all with ctl_questions_add. */
-bool ctl_questions_need_tasks(const struct ctl_questions *q);
-PCV_CHECK int ctl_questions_add(struct ctl_questions *q, const char *task, struct pcv_err *e);
-
 /* Into r, which borrows. */
 void ctl_questions_into(const struct ctl_questions *q, struct wire_request *r);
 

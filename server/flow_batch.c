@@ -88,16 +88,16 @@ static bool count_request(struct srv_flow *f, struct srv_request *r, const struc
     bool dropped = b->code != 0;
     for (int i = 0; i < j->nrun; i++) {
         struct wire_stages lost = {0};
-        const bool encoded = j->run == j->items && !j->of[i].cached;
+        const int item = srv_job_run_item(j, i);
         dropped |= b->items[at + i].dropped;
         if (b->code || b->items[at + i].dropped) {
             add_stages(&lost, m->engine, &b->items[at + i]); /* its latents are empty still */
             gmac->encode -= lost.encode;
             gmac->process -= lost.process;
             gmac->decode -= lost.decode;
-        } else if (encoded) {
+        } else if (item >= 0 && !j->of[item].cached) {
             srv_metrics_add(f->c.metrics, SRV_M_batch_inputs_total, 1,
-                            SRV_LABELS(m->name, m->info->inputs[srv_job_which(j, i)].name));
+                            SRV_LABELS(m->name, m->info->inputs[srv_job_which(j, item)].name));
         }
     }
     return dropped;

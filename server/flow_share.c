@@ -72,6 +72,21 @@ static bool must_wait(struct srv_request *r, int i, uint64_t now)
  * ------------------------------------------------------------------------
  */
 
+/* An input that an earlier item of the request has as well is computed with that. */
+static bool join_earlier(struct srv_request *r, int i)
+{
+    struct srv_job_item *of = r->job->of;
+    for (int k = 0; k < i && of[i].keyed && shares(r) && !of[i].attention.n; k++)
+        if (of[k].same == k && of[k].kept && !of[k].cached && of[k].keyed &&
+            srv_digest_same(&of[k].key, &of[i].key)) {
+            answer_from(r, i, srv_kept_hold(of[k].kept));
+            of[i].same = k;
+            count(r, SRV_M_latents_shared_total);
+            return true;
+        }
+    return false;
+}
+
 /* Empty latents for an item, where they shall outlive its computation or be read beside it. */
 static int make_kept(struct srv_request *r, int i)
 {
@@ -103,7 +118,7 @@ static int make_all(struct srv_request *r)
     if (!r->leads)
         return pcv_fail(&r->err, PCV_ENOMEM, "no memory for %d inputs", j->nitems);
     for (int i = 0; i < j->nitems; i++)
-        if (!j->of[i].kept && make_kept(r, i))
+        if (!j->of[i].kept && !join_earlier(r, i) && make_kept(r, i))
             return r->err.code;
     return 0;
 }

@@ -110,7 +110,7 @@ static void encoded(struct srv_request *r)
 static void encode(struct srv_request *r)
 {
     const struct srv_job *j = r->job;
-    r->code = (j->run == j->items ? srv_results_whole : srv_results_piece)(
+    r->code = (srv_job_run_item(j, 0) >= 0 ? srv_results_whole : srv_results_piece)(
         r->model->engine, r->wire, j, &r->made, &r->err);
 }
 
@@ -135,7 +135,7 @@ static void on_encoded(uv_work_t *w, int status)
 void srv_flow_stream(struct srv_request *r)
 {
     const struct srv_job *j = r->job;
-    if (j->run != j->items)
+    if (srv_job_run_item(j, 0) < 0)
         srv_metrics_add(r->flow->c.metrics, SRV_M_output_queries_total, j->piece.n,
                         SRV_LABELS(r->model->name, j->answers[j->piece.answer].name));
     srv_request_move(r, SRV_REPLYING);

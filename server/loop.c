@@ -267,11 +267,18 @@ static void first_metrics(struct daemon *d)
 {
     static const char *const refused[] = {"queue_full", "deadline", "result_memory", "not_ready",
                                           "draining"};
+    static const char *const evicted[] = {"budget", "expired", "deleted"};
     srv_metrics_set(d->metrics, SRV_M_build_info, 1, SRV_LABELS(pcv_version(), pcv_isa()));
     for (int i = 0; i < d->registry->n; i++) {
         const char *name = d->registry->models[i].name;
         for (size_t k = 0; k < sizeof refused / sizeof *refused; k++)
             srv_metrics_add(d->metrics, SRV_M_rejected_total, 0, SRV_LABELS(name, refused[k]));
+        for (size_t k = 0; k < sizeof evicted / sizeof *evicted; k++)
+            srv_metrics_add(d->metrics, SRV_M_latents_evictions_total, 0,
+                            SRV_LABELS(name, evicted[k]));
+        srv_metrics_add(d->metrics, SRV_M_latents_hits_total, 0, SRV_LABELS(name));
+        srv_metrics_add(d->metrics, SRV_M_latents_misses_total, 0, SRV_LABELS(name));
+        srv_metrics_add(d->metrics, SRV_M_latents_shared_total, 0, SRV_LABELS(name));
         srv_metrics_add(d->metrics, SRV_M_cancelled_total, 0, SRV_LABELS(name, "gone"));
         srv_metrics_add(d->metrics, SRV_M_cancelled_total, 0, SRV_LABELS(name, "timeout"));
     }

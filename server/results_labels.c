@@ -75,25 +75,55 @@ int srv_native_values(struct srv_native *n, const struct srv_answer *a, struct w
     return 0;
 }
 
+/* Tokens of the byte vocabulary that stand around a text. */
+enum { CLS = 4, SEP = 5 };
+
 /* ---- masks --------------------------------------------------------------------------------------
  */
 
-/* The text that was sent for an item; NULL when there is none, or more than one thing. */
-static const struct wire_media *sent_text(const struct wire_request *r, int item)
+/* A text, and the byte of it where each position begins. */
+struct text {
+    const char *data; /* NULL: unknown */
+    size_t len;
+    int64_t *offset; /* [positions] -1: nowhere. NULL: as the input says */
+};
+
+/* The text that was sent for an item. */
+static bool sent_text(const struct wire_request *r, int item, struct text *ret)
 {
-    const struct wire_media *found = NULL;
-    for (int i = 0; i < r->nmedia; i++) {
-        if (r->media[i].item != item)
-            continue;
-        if (found)
-            return NULL;
-        found = &r->media[i];
+    int n = 0;
+    for (int i = 0; i < r->nmedia; i++)
+        if (r->media[i].item == item && n++ == 0)
+            *ret = (struct text){.data = r->media[i].data, .len = r->media[i].len};
+    return n == 1;
+}
+
+/* Latents are kept without the text, but its tokens are its bytes. */
+static int token_text(struct srv_native *n, const struct pcv_input *in, struct text *ret,
+                      struct pcv_err *e)
+{
+    const int count = pcv_input_positions(in);
+    *ret = (struct text){0};
+    if (count < 2 || pcv_input_token(in, 0) != CLS || pcv_input_token(in, count - 1) != SEP)
+        return 0; /* tokens of another making */
+    char *data = srv_native_new(n, (size_t)count, 8);
+    int64_t *offset = srv_native_new(n, (size_t)count, sizeof *offset);
+    if (!data || !offset)
+        return srv_native_no_memory(e);
+    *ret = (struct text){.data = data, .offset = offset};
+    offset[0] = offset[count - 1] = -1;
+    for (int i = 1; i < count - 1; i++) {
+        char token[8];
+        int len = pcv_token_text(pcv_input_token(in, i), token);
+        offset[i] = (int64_t)ret->len;
+        memcpy(data + ret->len, token, (size_t)len);
+        ret->len += (size_t)len;
     }
-    return found;
+    return 0;
 }
 
 /* The text with the best candidate in the place of each [MASK]; NULL when a place is unknown. */
-static char *fill_text(const struct wire_media *text, const struct wire_fill *fills, int nfills,
+static char *fill_text(const struct text *text, const struct wire_fill *fills, int nfills,
                        size_t *len)
 {
     static const size_t mask = sizeof "[MASK]" - 1;
@@ -124,10 +154,10 @@ static char *fill_text(const struct wire_media *text, const struct wire_fill *fi
 }
 
 /* Characters of the text before a byte of it: bytes that begin one. */
-static int64_t char_offset(const struct wire_media *text, int64_t byte)
+static int64_t char_offset(const struct text *text, int64_t byte)
 {
     int64_t n = 0;
-    if (!text || byte < 0 || (uint64_t)byte > text->len)
+    if (!text->data || byte < 0 || (uint64_t)byte > text->len)
         return -1;
     for (int64_t i = 0; i < byte; i++)
         n += (((const unsigned char *)text->data)[i] & 0xc0) != 0x80;
@@ -139,20 +169,34 @@ static struct wire_fill fill(const struct srv_native *n, const struct srv_answer
                              int k, struct pcv_score *scores, struct wire_label *labels,
                              char (*texts)[8])
 {
-    const int position = a->which ? a->which[row] : (int)row;
-    const struct pcv_input *in = srv_job_input(n->job, a->item);
     int found = pcv_top_k(srv_native_numbers(n, a) + row * a->width, (int)a->width, k, scores);
     for (int i = 0; i < found; i++) {
         pcv_token_text(scores[i].index, texts[i]);
         labels[i] = (struct wire_label){
             .index = scores[i].index, .label = texts[i], .score = scores[i].score};
     }
-    struct wire_fill f = {.position = position,
-                          .byte_offset = in ? pcv_input_byte_offset(in, position) : -1,
-                          .nlabels = found,
-                          .labels = labels};
-    f.char_offset = char_offset(sent_text(n->request, a->item), f.byte_offset);
-    return f;
+    return (struct wire_fill){.position = a->which ? a->which[row] : (int)row,
+                              .byte_offset = -1,
+                              .char_offset = -1,
+                              .nlabels = found,
+                              .labels = labels};
+}
+
+/* Where the positions are in the text, and the text with the best candidates. */
+static int place(struct srv_native *n, const struct srv_answer *a, struct wire_fill *fills,
+                 struct wire_result *r, struct pcv_err *e)
+{
+    const struct pcv_input *in = srv_job_input(n->job, a->item);
+    struct text text = {0};
+    if (!in || (!sent_text(n->request, a->item, &text) && token_text(n, in, &text, e)))
+        return in ? e->code : 0;
+    for (int i = 0; i < (int)a->rows; i++) {
+        const int at = fills[i].position;
+        fills[i].byte_offset = text.offset ? text.offset[at] : pcv_input_byte_offset(in, at);
+        fills[i].char_offset = char_offset(&text, fills[i].byte_offset);
+    }
+    r->text = srv_native_own(n, fill_text(&text, fills, (int)a->rows, &r->text_len));
+    return 0;
 }
 
 int srv_native_fills(struct srv_native *n, const struct srv_answer *a, struct wire_result *r,
@@ -172,8 +216,5 @@ int srv_native_fills(struct srv_native *n, const struct srv_answer *a, struct wi
     r->kind = WIRE_FILLS;
     r->nfills = (int)rows;
     r->fills = fills;
-    const struct wire_media *text = sent_text(n->request, a->item);
-    if (text)
-        r->text = srv_native_own(n, fill_text(text, fills, r->nfills, &r->text_len));
-    return 0;
+    return place(n, a, fills, r, e);
 }

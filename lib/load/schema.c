@@ -1,6 +1,7 @@
 #include "lib/load/schema.h"
 
-#include <regex.h>
+#include "lib/load/pattern.h"
+
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -154,23 +155,6 @@ static int hold_count(const struct check *c, const json_t *rule, const char *lea
     return 0;
 }
 
-static int hold_pattern(const struct check *c, const char *pattern, const char *text,
-                        const struct at *at)
-{
-    regex_t re;
-    int r = regcomp(&re, pattern, REG_EXTENDED | REG_NOSUB);
-
-    if (r == REG_ESPACE)
-        return FAIL(c, at, PCV_ENOMEM, "no memory for a pattern");
-    if (r != 0)
-        return FAIL(c, at, PCV_EUNSUPPORTED, "the schema's pattern is none: %.60s", pattern);
-    r = regexec(&re, text, 0, NULL, 0);
-    regfree(&re);
-    if (r == REG_ESPACE)
-        return FAIL(c, at, PCV_ENOMEM, "no memory for a pattern");
-    return r == 0 ? 0 : FAIL(c, at, PCV_EFORMAT, "\"%.40s\" does not match %.60s", text, pattern);
-}
-
 static int hold_text(const struct check *c, const json_t *rule, const json_t *doc,
                      const struct at *at)
 {
@@ -184,7 +168,9 @@ static int hold_text(const struct check *c, const json_t *rule, const json_t *do
     for (const char *p = text; *p; p++)
         n += (*p & 0xc0) != 0x80; /* characters, not bytes */
     r = hold_count(c, rule, "minLength", "maxLength", n, "characters", at);
-    return r == 0 && pattern ? hold_pattern(c, pattern, text, at) : r;
+    if (r == 0 && pattern && !pcv_pattern_match(pattern, text))
+        r = FAIL(c, at, PCV_EFORMAT, "\"%.40s\" does not match %.60s", text, pattern);
+    return r;
 }
 
 /* ---- objects and arrays ---------------------------------------------------------------------- */
@@ -412,6 +398,10 @@ static int know_key(const struct pcv_schema *s, const char *key, json_t *v, int 
             continue;
         if (strcmp(key, "$ref") == 0 && !defined(s, v))
             return pcv_fail(e, PCV_EUNSUPPORTED, "$ref to what is not in $defs");
+        if (strcmp(key, "pattern") == 0 &&
+            !(json_is_string(v) && pcv_pattern_known(json_string_value(v))))
+            return pcv_fail(e, PCV_EUNSUPPORTED, "pattern %.60s",
+                            json_is_string(v) ? json_string_value(v) : "that is no string");
         if (strcmp(key, "properties") == 0 || strcmp(key, "$defs") == 0 ||
             strcmp(key, "oneOf") == 0)
             return know_all(s, v, depth + 1, e);

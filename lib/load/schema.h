@@ -2,7 +2,7 @@
  *
  * Of the standard it knows what they use: type, properties, required, additionalProperties, enum,
  * const, minimum, maximum, items, minItems, maxItems, minProperties, maxProperties, minLength,
- * maxLength, pattern (POSIX extended), oneOf, and $ref to "#/$defs/NAME" with other keywords beside
+ * maxLength, pattern (as pattern.h), oneOf, and $ref to "#/$defs/NAME" with other keywords beside
  * it. A schema with another keyword is refused, so that nothing is left unchecked.
  *
  * Stricter than the standard: a whole number is written without fraction and exponent. One thread.

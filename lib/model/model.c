@@ -113,7 +113,8 @@ static void describe(struct pcv_model *m)
         .upstream = m->bp.upstream,
         .parameters = pcv_weights_parameters(m->weights),
         .mapped_bytes = pcv_weights_mapped(m->weights),
-        .owned_bytes = pcv_weights_owned(m->weights) + m->plan.bytes + m->bp.owned_bytes + sizeof(*m),
+        .owned_bytes =
+            pcv_weights_owned(m->weights) + m->plan.bytes + m->bp.owned_bytes + sizeof(*m),
         .together = !m->bp.separate,
         .num_latents = m->bp.num_latents,
         .d_latents = m->bp.d_latents,

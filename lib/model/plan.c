@@ -272,7 +272,8 @@ static int write_grid(struct pcv_plan *p, const struct pcv_task *t, const float 
         pcv_tokens_rows(&t->queries, 0, t->rows, rows, scratch);
     pcv_free(scratch);
     *ret = rows;
-    return rows && scratch ? 0 : pcv_fail(e, PCV_ENOMEM, "no memory for %d output queries", t->rows);
+    return rows && scratch ? 0
+                           : pcv_fail(e, PCV_ENOMEM, "no memory for %d output queries", t->rows);
 }
 
 static int plan_decoder(struct pcv_plan *p, const struct pcv_blueprint *bp, int i,
@@ -281,8 +282,7 @@ static int plan_decoder(struct pcv_plan *p, const struct pcv_blueprint *bp, int 
     const struct pcv_task *t = &bp->task[i];
     const struct pcv_layer *l = &t->layer;
     struct pcv_decoder *d = &p->decoder[i];
-    struct project job = {
-        .k = p->k, .norm = &l->norm_q, .eps = l->eps, .rows = t->rows};
+    struct project job = {.k = p->k, .norm = &l->norm_q, .eps = l->eps, .rows = t->rows};
     const bool constant = t->source == PCV_QUERY_LEARNED || tabulates(bp, t);
     float *q;
 

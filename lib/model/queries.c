@@ -69,7 +69,7 @@ static int check_task(const struct pcv_model *m, const struct pcv_input *in, int
                  m->bp.input[in->which].name);
         return pcv_err_at(e, "%s", t->name);
     }
-    if (t->source != PCV_QUERY_CALLER)
+    if (!in || t->source != PCV_QUERY_CALLER)
         return 0;
     if (in->queries.nsegments == 0) {
         pcv_fail(e, PCV_EMISSING, "input is missing; task %s answers them", t->name);

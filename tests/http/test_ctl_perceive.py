@@ -91,6 +91,28 @@ no such file
         "perceiverctl: reply: 1 answers for 2 inputs\n")
 
 
+def test_named_files_in_a_row_are_one_input(stub, tmp_path):
+    (tmp_path / "a").write_bytes(PNG)
+    (tmp_path / "b").write_bytes(b"text")
+    (tmp_path / "x=a").write_bytes(b"equal")
+    s = stub()
+    out, _ = ctl(s, "perceive", "fa/shion", "first=a", "second=b", cwd=tmp_path)
+    assert out.startswith("a, b\n  classify")
+    ctl(s, "perceive", "fa/shion", "frames=a", "frames=-", "frames=b", cwd=tmp_path, stdin=PNG)
+    ctl(s, "perceive", "fa/shion", "x=a", cwd=tmp_path)
+    ctl(s, "perceive", "fa/shion", "y=none", cwd=tmp_path)
+    assert [json.loads(r.body)["inputs"] for r in s.requests] == [
+        {"first": b64("image/png", PNG), "second": "text"},
+        {"frames": [b64("image/png", PNG), b64("image/png", PNG), "text"]}, "equal", "y=none"]
+    s = stub({PERCEIVE: (200, batch([CLASSES], [], [CLASSES]))})
+    ctl(s, "perceive", "fa/shion", "first=a", "second=b", "hello", "first=b", cwd=tmp_path)
+    assert json.loads(s.requests[0].body)["inputs"] == [
+        {"first": b64("image/png", PNG), "second": "text"}, "hello", {"first": "text"}]
+    s = stub({PERCEIVE: (400, {"error": {"message": "too large", "path": "$.inputs[0].first"}})})
+    assert ctl(s, "perceive", "fa/shion", "first=a", "second=b", "hello", cwd=tmp_path, code=1)[1] == (
+        "perceiverctl: 400 $.inputs[0].first: too large\n")
+
+
 def test_what_is_asked(stub):
     s = stub()
     for args, sent in [

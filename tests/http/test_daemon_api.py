@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tritonclient.http as triton
 
-from daemon import Daemon, b64, png, tensor
+from daemon import COMPUTED, Daemon, b64, png, tensor
 from models import golden
 
 IDS = [4, 78, 107, 3, 114, 5]
@@ -18,7 +18,7 @@ IDS = [4, 78, 107, 3, 114, 5]
 def daemon(tmp_path_factory):
     d = Daemon({"image": golden("hf-image-fourier"), "learned": golden("hf-image-learned"),
                 "text": golden("hf-masked-lm"), "sentence": golden("hf-text-classification")},
-               tmp_path_factory.mktemp("api") / "log", "--http-max-body", "2M")
+               tmp_path_factory.mktemp("api") / "log", "--http-max-body", "2M", *COMPUTED)
     yield d
     d.stop()
 

@@ -13,7 +13,7 @@ import subprocess
 import numpy as np
 import pytest
 
-from daemon import b64, eventually, free_port, png, tensor
+from daemon import COMPUTED, b64, eventually, free_port, png, tensor
 from models import BUILD, ROOT, golden, slow
 
 IMAGE = golden("hf-image-fourier")
@@ -399,7 +399,7 @@ def test_503_until_models_are_loaded_and_warmed(start_daemon):
 
 def test_sigterm_drains_and_loses_nothing(start_daemon):
     d = start_daemon({"slow": slow(), "image": IMAGE}, "--threads=2", "--model-max-batch=1",
-                     "--drain-delay=1s")
+                     "--drain-delay=1s", *COMPUTED)
     accepted = [on_its_way(d, "slow")]
     assert eventually(lambda: d.metric("perceiverd_lanes_busy") == 1)
     accepted += [on_its_way(d, "image") for _ in range(5)]

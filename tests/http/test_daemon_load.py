@@ -9,7 +9,7 @@ import threading
 import numpy as np
 import pytest
 
-from daemon import Daemon, b64, eventually, png, tensor
+from daemon import COMPUTED, Daemon, b64, eventually, png, tensor
 from models import golden, slow
 
 CLIENTS = 64
@@ -124,7 +124,7 @@ def error_of(reply):
 def daemon(tmp_path_factory):
     d = Daemon({"image": golden("hf-image-fourier"), "learned": golden("hf-image-learned"),
                 "text": golden("hf-masked-lm"), "sentence": golden("hf-text-classification")},
-               tmp_path_factory.mktemp("load") / "log")
+               tmp_path_factory.mktemp("load") / "log", *COMPUTED)
     yield d
     d.stop()
 
@@ -195,7 +195,7 @@ def test_one_thread_and_two_agree(tmp_path):
                 binary("image", inputs=pixels(1, 21, 2)), binary("text", inputs=token_ids(1, 9, 3))]
     for threads in (1, 2):
         d = Daemon({"image": golden("hf-image-fourier"), "text": golden("hf-masked-lm")},
-                   tmp_path / f"log{threads}", f"--threads={threads}")
+                   tmp_path / f"log{threads}", f"--threads={threads}", *COMPUTED)
         assert f"1 lanes of {threads} threads" in d.log()
         answers.append([np.frombuffer(r.ask(d)[1], np.float32) for r in requests])
         d.stop()
@@ -212,7 +212,7 @@ SLOW = binary("slow", inputs=pixels(1, 16, 1))
 def busy_daemon(tmp_path_factory):
     d = Daemon({"slow": slow(), "image": golden("hf-image-fourier")},
                tmp_path_factory.mktemp("busy") / "log", "--model-max-batch=1", "--model-max-queue=4",
-               "--model-max-items=3", "--model-timeout=10min", "--threads=2")
+               "--model-max-items=3", "--model-timeout=10min", "--threads=2", *COMPUTED)
     yield d
     d.stop()
 

@@ -4,6 +4,7 @@ Times below are settings of the server or ends for failing tests, never what is 
 
 import concurrent.futures
 import http.client
+import os
 import random
 import signal
 import socket
@@ -322,3 +323,48 @@ def test_an_end_at_once_with_streams_open(fixture_server):
     assert server.wait() == 0
     for c in clients:
         c.close()
+
+
+# ---- everything at once ---------------------------------------------------------------------------------
+
+
+def misbehave(target, seed, until):
+    """One client that picks its streams and its manners at random; what went wrong."""
+    r, wrong, good = random.Random(seed), [], 0
+    while time.monotonic() < until:
+        with Client(target) as c:
+            try:
+                for _ in range(r.randrange(1, 5)):
+                    n, size = r.choice([0, 1, 3, 40]), r.choice([1, 300, 9000, 70_000])
+                    how = r.choice(["", "", "&every_ms=1", "&greedy=1", "&later_ms=2", "&abort=1"])
+                    c.request("GET", f"/stream?n={n}&size={size}{how}")
+                    if r.random() < 0.2:
+                        time.sleep(r.choice([0, 0.003]))
+                        r.choice([c.close, c.reset, c.half_close])()
+                        break
+                    c.head()
+                    got = c.chunk()
+                    if r.random() < 0.1:
+                        r.choice([c.close, c.reset, c.half_close])()
+                        break
+                    got += b"".join(iter(c.chunk, b"")) if got else b""
+                    if how == "&abort=1" or got != content(n * size):
+                        wrong.append((n, size, how))
+                    good += 1
+            except (Closed, OSError) as e:
+                if how != "&abort=1":
+                    wrong.append((how, e))
+    return wrong, good
+
+
+def test_chaos(fixture_server):
+    """CHAOS_SECONDS and CHAOS_CLIENTS make it longer and wider."""
+    server = fixture_server()
+    until = time.monotonic() + float(os.environ.get("CHAOS_SECONDS", "2"))
+    clients = int(os.environ.get("CHAOS_CLIENTS", "40"))
+    with concurrent.futures.ThreadPoolExecutor(clients) as pool:
+        results = list(pool.map(lambda seed: misbehave(server.target(), seed, until), range(clients)))
+    assert [wrong for wrong, _ in results if wrong] == []
+    assert sum(good for _, good in results) > 100
+    seen = closed(server.target())
+    assert seen["requests"] == seen["gone_replied"] + seen["gone_unreplied"] + 1

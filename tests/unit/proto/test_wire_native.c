@@ -57,6 +57,9 @@ static void test_image(void **state)
     assert_int_equal(r->timeout_us, 0);
     assert_null(r->id);
     wire_request_free(r);
+    assert_ok(decode(&r, "{\"inputs\": \"x\", \"top_k\": 2}"), e);
+    assert_int_equal(r->default_top_k, 2);
+    wire_request_free(r);
 }
 
 /* All the ways to write one input. */
@@ -137,6 +140,9 @@ static void test_errors(void **state)
         {"{\"inputs\": \"x\"} {}", PCV_EFORMAT, "$", "expected the end at byte 16"},
         {"{}", PCV_EMISSING, "$.inputs", "missing"},
         {"{\"queries\": []}", PCV_EMISSING, "$.queries", "no query"},
+        {"{\"inputs\": \"x\", \"top_k\": 0}", PCV_ERANGE, "$.top_k", "0"},
+        {"{\"top_k\": 2, \"inputs\": \"x\", \"queries\": [{\"task\": \"t\"}]}", PCV_EFORMAT,
+         "$.top_k", "goes without queries"},
         {"{\"input\": \"x\"}", PCV_EUNKNOWN, "$.input", "known are inputs, queries"},
         {"{\"inputs\": \"x\", \"inputs\": \"y\"}", PCV_EFORMAT, "$.inputs", "twice"},
         {"{\"inputs\": null}", PCV_EFORMAT, "$.inputs", "expected a text, or an object of inputs"},

@@ -2,6 +2,7 @@
  * perceiver.json uses no other. */
 #include "lib/load/schema.h"
 
+#include "lib/load/pattern.h"
 #include "lib/perceiver.h"
 #include "tests/unit/check.h"
 
@@ -167,6 +168,7 @@ static void unknown_keywords_are_refused(void **state)
         {"{\"additionalProperties\": {\"multipleOf\": 2}}", "", "multipleOf"},
         {"{\"$ref\": \"#/$defs/nothing\"}", "", "$ref"},
         {"{\"$ref\": \"other.json\"}", "", "$ref"},
+        {"{\"pattern\": \"(a|b)\"}", "", "pattern (a|b)"},
         {"{\"items\": true}", "", "no object"},
     };
     struct pcv_schema *s = NULL;
@@ -178,6 +180,37 @@ static void unknown_keywords_are_refused(void **state)
     CHECK_FAILS(pcv_schema_open(&s, "{\"type\": 1, \"type\": 2}", &e), e, PCV_EFORMAT, "", "line");
     assert_null(s);
     pcv_schema_close(NULL);
+}
+
+static void patterns_match(void **state)
+{
+    static const struct {
+        const char *pattern, *yes[4], *no[4];
+    } cases[] = {
+        {"^[a-z0-9][a-z0-9_-]*$", {"a", "9", "a-b_c", "z0"}, {"", "-a", "aB", "a b"}},
+        {"b+", {"b", "abc", "bbb"}, {"", "ac"}},
+        {"^ab?c", {"ac", "abc", "acd"}, {"abbc", "xac"}},
+        {"a.c$", {"abc", "xa.c"}, {"abcd", "ac"}},
+        {"^[^0-9]*7$", {"7", "ab7"}, {"17", "a7b"}},
+        {"^[]x]$", {"]", "x"}, {"[", "]x"}},
+        {"^a*ab$", {"ab", "aaab"}, {"b", "aba"}},
+    };
+    static const char *const unknown[] = {"a|b", "(a)", "a{2}", "\\d", "*a",
+                                          "a**", "[a",  "a$b",  "b^",  "["};
+
+    (void)state;
+    for (size_t i = 0; i < LEN(cases); i++) {
+        assert_true(pcv_pattern_known(cases[i].pattern));
+        for (int k = 0; k < 4; k++) {
+            if (cases[i].yes[k] && !pcv_pattern_match(cases[i].pattern, cases[i].yes[k]))
+                fail_msg("\"%s\" does not match %s", cases[i].yes[k], cases[i].pattern);
+            if (cases[i].no[k] && pcv_pattern_match(cases[i].pattern, cases[i].no[k]))
+                fail_msg("\"%s\" matches %s", cases[i].no[k], cases[i].pattern);
+        }
+    }
+    for (size_t i = 0; i < LEN(unknown); i++)
+        if (pcv_pattern_known(unknown[i]))
+            fail_msg("%s is known", unknown[i]);
 }
 
 /* Opening refuses what it does not know: every keyword of ours is checked. */
@@ -198,6 +231,7 @@ int main(void)
         cmocka_unit_test(references_are_followed),
         cmocka_unit_test(kinds_choose_a_branch),
         cmocka_unit_test(unknown_keywords_are_refused),
+        cmocka_unit_test(patterns_match),
         cmocka_unit_test(the_models_schema_is_understood),
     };
 

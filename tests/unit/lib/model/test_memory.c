@@ -6,10 +6,9 @@
  */
 #include "lib/model/model.h"
 
-#include "tests/unit/tiny.h"
+#include "tests/unit/native.h"
 
 #include <errno.h>
-#include <jansson.h>
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define OWN_MALLOC 0
@@ -158,6 +157,18 @@ static void opening(void **state)
     }
 }
 
+static void opening_our_own(void **state)
+{
+    static const char *const texts[] = {native_separate, native_together};
+
+    (void)state;
+    for (size_t i = 0; i < LEN(texts); i++) {
+        dir = native_model(texts[i]);
+        check_call(i ? "together" : "separate", open_model);
+    }
+    unlink(tiny_path("perceiver.json"));
+}
+
 static int text_from_media(void)
 {
     const struct pcv_media text = {.data = "a [MASK]", .len = 8};
@@ -182,6 +193,33 @@ static int text_from_tensors(void)
     assert_int_equal(r == 0, in != NULL);
     pcv_input_free(in);
     return r;
+}
+
+static int tensor_alone(const struct pcv_tensor *t)
+{
+    struct pcv_input *in = NULL;
+    const int r = pcv_input_from_tensors(&in, model, t, 1, 0, &e);
+
+    assert_int_equal(r == 0, in != NULL);
+    pcv_input_free(in);
+    return r;
+}
+
+static int sound_from_tensors(void)
+{
+    static const float samples[300] = {0.5f, -0.5f, 0.25f};
+    const struct pcv_tensor t = {"sound", PCV_F32, 2, {1, 300}, samples, sizeof(samples)};
+
+    return tensor_alone(&t);
+}
+
+/* Smaller than the model's along both axes. */
+static int array_from_tensors(void)
+{
+    static const float numbers[2 * 4 * 2] = {1, 2, 3};
+    const struct pcv_tensor t = {"wind", PCV_F32, 4, {1, 2, 4, 2}, numbers, sizeof(numbers)};
+
+    return tensor_alone(&t);
 }
 
 /* Workspaces: made, given room, used, the plain way too. */
@@ -241,12 +279,23 @@ static void using(void **state)
     pcv_model_close(model);
 }
 
+static void using_our_own(void **state)
+{
+    (void)state;
+    CHECK_OK(pcv_model_open(&model, native_model(native_separate), NULL, &e), e);
+    check_call("sound", sound_from_tensors);
+    check_call("array", array_from_tensors);
+    pcv_model_close(model);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(opening),
         cmocka_unit_test(using),
+        cmocka_unit_test(opening_our_own),
+        cmocka_unit_test(using_our_own),
     };
 
-    return cmocka_run_group_tests(tests, tiny_setup, tiny_teardown);
+    return cmocka_run_group_tests(tests, tiny_setup, native_teardown);
 }
