@@ -5,12 +5,13 @@ Tolerance: numbers agree when they differ by at most TOLERANCE of the largest of
 
 import base64
 import io
+import json
 import wave
 
 import numpy as np
 from PIL import Image
 
-from daemon import b64, png
+from daemon import b64, eventually, png, tensor
 
 TOLERANCE = 1e-5
 SIDE = 28    # a picture's, its reconstruction's
@@ -184,3 +185,38 @@ class Counted:
         return sum(v - self.before.get(k, 0) for k, v in now.items()
                    if k.split("{")[0] == f"perceiverd_{name}"
                    and all(f'{label}="{value}"' in k for label, value in labels.items()))
+
+
+# ---- requests on their way -----------------------------------------------------------------------
+
+def busy(daemon):
+    """A connection whose answer keeps the only lane busy."""
+    assert eventually(lambda: daemon.metric("perceiverd_lanes_busy") == 0, 60)
+    c = daemon.connect()
+    x = np.random.default_rng(0).standard_normal((1, 3, 16, 16)).astype(np.float32)
+    body = {"inputs": [tensor("inputs", "FP32", x.shape, x.reshape(-1).tolist())],
+            "parameters": FRESH}
+    c.request("POST", "/v2/models/slow/infer", json.dumps(body))
+    assert eventually(lambda: daemon.metric("perceiverd_lanes_busy") == 1)
+    return c
+
+
+def post(daemon, inputs, queries, model="senses", **more):
+    """A request on its way, on a connection of its own."""
+    c = daemon.connect()
+    body = {"inputs": inputs, **({"queries": queries} if queries else {}), **more}
+    c.request("POST", f"/v1/models/{model}/perceive", json.dumps(body))
+    return c
+
+
+def in_flight(daemon, n):
+    """All have arrived; those that wait for others are in no queue."""
+    assert eventually(lambda: daemon.metric("perceiverd_in_flight") == n), daemon.get("/metrics").body
+
+
+def answer(connection):
+    r = connection.getresponse()
+    body = json.loads(r.read())
+    connection.close()
+    assert r.status == 200, body
+    return body

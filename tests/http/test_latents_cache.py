@@ -9,9 +9,8 @@ import pytest
 from daemon import Daemon, b64, eventually, png, tensor
 from models import other_weights, senses, slow
 from rawhttp import multipart
-from senses import (ALL, FRESH, KINDS, QUERIES, SIDE, Counted, close, differ, item, numbers, perceive,
-                    same, sound, text)
-from test_multitask import answer, busy
+from senses import (ALL, FRESH, KINDS, QUERIES, SIDE, Counted, answer, busy, differ, in_flight, item,
+                    perceive, post, same, text)
 
 UNCACHED = {"cache": False}  # but shared
 
@@ -19,8 +18,9 @@ UNCACHED = {"cache": False}  # but shared
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory):
     directory = tmp_path_factory.mktemp("cache")
-    d = Daemon({"senses": senses(), "twin": senses(), "other": other_weights(senses(), directory / "other"),
-                "slow": slow()}, directory / "log", "--model-max-batch-time=0", "--model-timeout=10min")
+    other = other_weights(senses(), directory / "other")
+    d = Daemon({"senses": senses(), "twin": senses(), "other": other, "slow": slow()},
+               directory / "log", "--model-max-batch-time=0", "--model-timeout=10min")
     yield d
     d.stop()
 
@@ -157,19 +157,6 @@ def test_what_is_cached_grows_old(start_daemon):
 
 
 # ---- at the same time -----------------------------------------------------------------------------
-
-def post(daemon, inputs, queries, model="senses", **more):
-    """A request on its way, on a connection of its own."""
-    c = daemon.connect()
-    body = {"inputs": inputs, **({"queries": queries} if queries else {}), **more}
-    c.request("POST", f"/v1/models/{model}/perceive", json.dumps(body))
-    return c
-
-
-def in_flight(daemon, n):
-    """All have arrived; those that wait for others are in no queue."""
-    assert eventually(lambda: daemon.metric("perceiverd_in_flight") == n), daemon.get("/metrics").body
-
 
 def arrived(daemon, n, queued):
     in_flight(daemon, n + 1)  # and what keeps the lane busy

@@ -1,16 +1,15 @@
 """Many tasks of one input, many inputs of one request, and what is computed together."""
 
 import itertools
-import json
 
 import numpy as np
 import pytest
 
-from daemon import Daemon, b64, eventually, png, tensor
+from daemon import Daemon, b64, eventually, png
 from models import senses, slow
-from senses import (ALL, FRAMES, FRESH, KINDS, LATENTS, QUERIES, SIDE, TOKENS, WIDTH, Counted, close,
-                    differ, item, numbers, perceive, pixels, refused, rows_of, same, scores, sound,
-                    text)
+from senses import (ALL, FRAMES, FRESH, KINDS, LATENTS, QUERIES, SIDE, TOKENS, WIDTH, Counted, answer,
+                    busy, close, differ, item, numbers, perceive, pixels, post, refused, rows_of, same,
+                    scores, sound, text)
 
 
 @pytest.fixture(scope="module")
@@ -302,38 +301,11 @@ def test_batches_that_are_none(daemon):
 
 # ---- computed together ----------------------------------------------------------------------------
 
-def busy(daemon):
-    """A connection whose answer keeps the only lane busy."""
-    assert eventually(lambda: daemon.metric("perceiverd_lanes_busy") == 0, 60)
-    c = daemon.connect()
-    x = np.random.default_rng(0).standard_normal((1, 3, 16, 16)).astype(np.float32)
-    body = {"inputs": [tensor("inputs", "FP32", x.shape, x.reshape(-1).tolist())],
-            "parameters": FRESH}
-    c.request("POST", "/v2/models/slow/infer", json.dumps(body))
-    assert eventually(lambda: daemon.metric("perceiverd_lanes_busy") == 1)
-    return c
-
-
-def send(daemon, inputs, queries, **more):
-    c = daemon.connect()
-    c.request("POST", "/v1/models/senses/perceive",
-              json.dumps({"inputs": inputs, "queries": queries, **FRESH, **more}))
-    return c
-
-
-def answer(connection):
-    r = connection.getresponse()
-    body = json.loads(r.read())
-    connection.close()
-    assert r.status == 200, body
-    return body
-
-
 def together(daemon, seeds=range(4)):
     """Requests of all kinds that wait for one lane: (kind, seed, queries, reply)."""
     asked = [(k, s, QUERIES[k][s % 3:]) for s in seeds for k in KINDS]
     blocker = busy(daemon)
-    waiting = [send(daemon, item(k, s), queries) for k, s, queries in asked]
+    waiting = [post(daemon, item(k, s), queries, **FRESH) for k, s, queries in asked]
     assert eventually(lambda: daemon.metric("perceiverd_queue_depth", model="senses") == len(asked))
     assert daemon.metric("perceiverd_lanes_busy") == 1
     blocker.close()

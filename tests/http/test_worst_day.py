@@ -11,9 +11,9 @@ import time
 
 from daemon import b64, eventually, png, tensor
 from models import senses, slow
-from senses import ALL, KINDS, QUERIES, Counted, item, perceive, same, sound
-from test_latents_cache import answer, in_flight, post
-from test_stream import LONG, MANY, PIECE, rows_of, slow_reader, stalled
+from senses import (ALL, KINDS, QUERIES, Counted, answer, in_flight, item, perceive, post, same,
+                    sound)
+from streams import LONG, MANY, PIECE, rows_of, slow_reader, stalled
 
 
 def test_draining_loses_nobody(start_daemon, tmp_path):
