@@ -8,7 +8,7 @@ import subprocess
 import numpy as np
 import pytest
 
-from daemon import Daemon, png
+from daemon import COMPUTED, Daemon, png
 from models import BUILD, GOLDEN, golden
 
 DTYPES = {"F32": np.dtype("<f4"), "I64": np.dtype("<i8"), "U8": np.dtype("u1")}
@@ -33,7 +33,7 @@ def ctl(*args, code=0, url=None):
 def daemon(tmp_path_factory):
     d = Daemon({"image": golden("hf-image-fourier"), "text": golden("hf-masked-lm"),
                 "sentence": golden("hf-text-classification")},
-               tmp_path_factory.mktemp("ctl") / "log")
+               tmp_path_factory.mktemp("ctl") / "log", *COMPUTED)
     yield d
     d.stop()
 
@@ -108,6 +108,20 @@ def test_bench_under_many_clients(daemon, talk, model, more):
     assert 1 <= report["mean_batch_size"] <= 64
     assert report["batches"] <= daemon.metric("perceiverd_batch_items_count", model=model) - forwards
     assert daemon.metric("perceiverd_in_flight") == 0
+
+
+def test_bench_of_what_was_kept(start_daemon):
+    """Answers from kept latents are the first to float rounding; --no-cache has all computed."""
+    d = start_daemon({"sentence": golden("hf-text-classification")})
+    url = f"http://{d.address}"
+    out, _ = ctl("bench", "sentence", "--requests", "300", "--check", "--tolerance", "1e-5", "--json", url=url)
+    assert json.loads(out)["different_replies"] == 0
+    hits = d.metric("perceiverd_latents_hits_total", model="sentence")
+    assert hits > 0
+    out, _ = ctl("bench", "sentence", "--requests", "300", "--check", "--no-cache", "--json", url=url)
+    assert json.loads(out)["different_replies"] == 0
+    assert d.metric("perceiverd_latents_hits_total", model="sentence") == hits
+    d.stop()
 
 
 # ---- offline ------------------------------------------------------------------------------------------

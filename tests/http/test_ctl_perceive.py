@@ -130,7 +130,7 @@ def test_what_is_asked(stub):
         (["--keep", "1.5h"], {"keep": 5400}),
         (["--keep", "90"], {"keep": 90}),
         (["--no-cache", "--no-share"], {"cache": False, "share": False}),
-        (["--top-k", "2"], {"queries": [{"task": "classify", "top_k": 2}]}),  # of all tasks
+        (["--top-k", "2"], {"top_k": 2}),  # of all tasks
     ]:
         ctl(s, "perceive", "fa/shion", "x", *args)
         assert json.loads(s.requests[-1].body) == {"inputs": "x"} | sent, args
@@ -311,7 +311,7 @@ def test_ask(stub):
     ctl(s, "ask", "h/1")
     assert json.loads(s.requests[-1].body) == {}
     ctl(s, "ask", "h/1", "--top-k", "2")
-    assert json.loads(s.requests[-1].body) == {"queries": [{"task": "classify", "top_k": 2}]}
+    assert json.loads(s.requests[-1].body) == {"top_k": 2}
     assert ctl(s, "ask", "h/2", code=1)[1].startswith("perceiverctl: h/2: 404 ")
     for wrong in (["h/1", "x"], ["h/1", "--keep", "1m"], ["h/1", "--no-cache"]):
         ctl(s, "ask", *wrong, code=2)

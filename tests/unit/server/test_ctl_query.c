@@ -106,18 +106,13 @@ static void test_classes(void **state)
          {ctl_take_task, "a"}, {ctl_take_classes, "Bag,x\\,y\\z,"}, {ctl_take_classes, "B"});
 }
 
-static void test_tasks_to_be_found(void **state)
+/* Before any task it is said of all, whatever they are. */
+static void test_top_k_of_all(void **state)
 {
-    struct ctl_questions q;
-
     (void)state;
-    assert_int_equal(ctl_questions_open(&q, &e), 0);
-    assert_false(ctl_questions_need_tasks(&q));
-    assert_null(ctl_take_top_k(&q, "7", message));
-    assert_true(ctl_questions_need_tasks(&q));
-    assert_int_equal(ctl_questions_add(&q, "a", &e), 0);
-    assert_false(ctl_questions_need_tasks(&q));
-    ctl_questions_close(&q);
+    SENT("{\"top_k\":7}", {ctl_take_top_k, "7"});
+    SENT("{\"queries\":[{\"task\":\"a\",\"top_k\":7}]}", {ctl_take_top_k, "7"},
+         {ctl_take_task, "a"});
 }
 
 static void test_durations(void **state)
@@ -158,7 +153,7 @@ int main(void)
         cmocka_unit_test(test_what_belongs_to_which_task),
         cmocka_unit_test(test_lists),
         cmocka_unit_test(test_classes),
-        cmocka_unit_test(test_tasks_to_be_found),
+        cmocka_unit_test(test_top_k_of_all),
         cmocka_unit_test(test_durations),
         cmocka_unit_test(test_formats),
     };
