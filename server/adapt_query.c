@@ -110,29 +110,46 @@ static const char *name_of(const struct adapt *a, int i, int task)
     return task == SRV_EMBED ? "embed" : "attention";
 }
 
+/* Whether a task has one answer, without positions to choose from. */
+static bool is_single(const struct adapt *a, int task)
+{
+    if (task == SRV_EMBED || srv_adapt_is_flow(a))
+        return true;
+    enum pcv_task_kind kind = task < 0 ? PCV_TASK_LATENTS : a->info->tasks[task].kind;
+    return kind == PCV_TASK_CLASSIFY || kind == PCV_TASK_REGRESSION || kind == PCV_TASK_EMBED;
+}
+
+/* The first field of a query that means nothing to its task, or NULL. */
+static const char *misfit(const struct adapt *a, const struct wire_query *q, int task)
+{
+    const struct pcv_task_info *t = task >= 0 ? &a->info->tasks[task] : NULL;
+    const bool picture = t && srv_adapt_is_picture(t);
+    if (q->npoints && !srv_adapt_is_flow(a))
+        return "points";
+    if (q->nframes && !picture)
+        return "frames";
+    if (q->has_region && !picture)
+        return "region";
+    if (q->pooled && task != SRV_EMBED)
+        return "pool";
+    if (q->nclasses && !(t && t->kind == PCV_TASK_CLASSIFY))
+        return "classes";
+    return q->nrows && is_single(a, task) ? "positions" : NULL;
+}
+
 /* What a query says beside its task must mean something to the task. */
 static int check_fields(struct adapt *a, int i, int task)
 {
     const struct wire_query *q = &a->request->queries[i];
-    const struct pcv_task_info *t = task >= 0 ? &a->info->tasks[task] : NULL;
-    const bool picture = t && srv_adapt_is_picture(t);
-    const bool one = t && (t->kind == PCV_TASK_CLASSIFY || t->kind == PCV_TASK_REGRESSION ||
-                           t->kind == PCV_TASK_EMBED || srv_adapt_is_flow(a));
-    const char *field = q->npoints && !srv_adapt_is_flow(a)                   ? "points"
-                        : q->nframes && !picture                              ? "frames"
-                        : q->has_region && !picture                           ? "region"
-                        : q->pooled && task != SRV_EMBED                      ? "pool"
-                        : q->nclasses && !(t && t->kind == PCV_TASK_CLASSIFY) ? "classes"
-                        : q->nrows && (task == SRV_EMBED || one)              ? "positions"
-                        : q->nrows && (q->nframes || q->has_region)           ? "positions"
-                                                                              : NULL;
-    if (!field)
-        return 0;
-    if (q->nrows && (q->nframes || q->has_region))
-        pcv_fail(a->e, PCV_EFORMAT, "positions name the pixels: frames and region cannot as well");
-    else
+    const char *field = misfit(a, q, task);
+    if (field) {
         pcv_fail(a->e, PCV_EFORMAT, "task %s has no %s", q->task, field);
-    return srv_adapt_at_query(a, i, field);
+        return srv_adapt_at_query(a, i, field);
+    }
+    if (!q->nrows || (!q->nframes && !q->has_region))
+        return 0;
+    pcv_fail(a->e, PCV_EFORMAT, "positions name the pixels: frames and region cannot as well");
+    return srv_adapt_at_query(a, i, "positions");
 }
 
 /* Two queries of which one computation answers both. */
@@ -313,7 +330,7 @@ static bool has_format(const struct adapt *a, const struct srv_answer *answer, e
     if (answer->task == SRV_EMBED)
         return f == WIRE_RAW;
     if (answer->task == SRV_ATTENTION)
-        return f == WIRE_RAW || (f == WIRE_PNG && q->nrows == 1 && input_of(a, answer->item) &&
+        return f == WIRE_RAW || (f == WIRE_PNG && q && q->nrows == 1 && input_of(a, answer->item) &&
                                  pcv_input_sides(input_of(a, answer->item), sides) == 2);
     const struct pcv_task_info *task = &a->info->tasks[answer->task];
     if (srv_adapt_is_flow(a))

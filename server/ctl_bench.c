@@ -306,7 +306,8 @@ static const char *take_name(void *ctx, const char *value, char message[96])
          .take = take_name,                                                                        \
          .ctx = &o->handles},                                                                      \
     {                                                                                              \
-        .name = "no-cache", .doc = "have inputs computed, whatever was kept before",               \
+        .name = "no-cache",                                                                        \
+        .doc = "have every input computed: nothing kept before, nothing shared",                   \
         .flag = &o->no_cache                                                                       \
     }
 

@@ -174,7 +174,7 @@ static int check_near(struct ctl_bench *b, struct ctl_sample *s, struct wire_are
         return keep(s, reply->body, reply->len, NULL, 0, e);
     if (r == 0)
         r = wire_client_reply(a, s->answer, s->answer_len, &first, e);
-    if (r < 0)
+    if (r != 0)
         return pcv_err_at(e, "reply");
     b->different += !ctl_bench_near(&first, &now, b->options.tolerance);
     return 0;

@@ -84,7 +84,7 @@ static int add_sample(struct ctl_bench *b, struct wire_request *r, char *path, b
     b->samples = more;
     s = &more[b->nsamples++];
     *s = (struct ctl_sample){.path = own ? path : NULL};
-    r->no_cache = b->options.no_cache;
+    r->no_cache = r->no_share = b->options.no_cache;
     s->body = r->form == WIRE_OIP ? wire_client_oip(r, &len, &header) : wire_client_native(r, &len);
     if (!s->body)
         return pcv_fail(e, PCV_ENOMEM, "no memory for a request");
@@ -141,11 +141,15 @@ static int rounds(const struct ctl_bench *b)
 static int add_task(struct ctl_bench *b, struct wire_request *r, int t, struct pcv_err *e)
 {
     struct wire_query query;
+    int code;
 
     if (b->options.tasks.n && !answers(&b->model, b->options.tasks.name[t], r->media[0].type))
         return 0;
     ask_task(b, t, r, &query);
-    return add_sample(b, r, b->path, false, e);
+    code = add_sample(b, r, b->path, false, e);
+    r->queries = NULL;
+    r->nqueries = 0;
+    return code;
 }
 
 static int named_samples(struct ctl_bench *b, struct pcv_err *e)
@@ -296,7 +300,7 @@ static int model_of_handles(struct ctl_bench *b, const char **model, struct pcv_
             pcv_err_at(e, "reply to %s", path);
         free(reply.body);
         free(path);
-        if (r < 0)
+        if (r != 0)
             return r;
         if (*model && strcmp(*model, kept.model) != 0)
             return pcv_fail(e, PCV_EUNKNOWN, "%.64s is of model %.64s, not %.64s",

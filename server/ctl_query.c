@@ -204,9 +204,9 @@ const char *ctl_take_duration(void *ctx, const char *value, char message[96])
 {
     static const char units[] = "smhd";
     static const double seconds[] = {1, 60, 3600, 86400};
-    char *end;
+    char *end = (char *)value;
     const double n = isdigit((unsigned char)*value) ? strtod(value, &end) : -1;
-    const char *unit = n >= 0 && *end ? strchr(units, *end) : units;
+    const char *unit = *end ? strchr(units, *end) : units;
     double ms;
 
     if (n < 0 || !unit || (*end && end[1]))
