@@ -58,6 +58,7 @@ static bool must_wait(struct srv_request *r, int i, uint64_t now)
     if (kept) {
         answer_from(r, i, srv_kept_hold(kept));
         count(r, SRV_M_latents_hits_total);
+        srv_stats_cache(&r->model->stats, true, srv_now_ns() - now);
         return false;
     }
     struct srv_lead *lead = shares(r) ? srv_share_find(f->share, r->model->index, &of->key) : NULL;
@@ -88,7 +89,7 @@ static bool join_earlier(struct srv_request *r, int i)
 }
 
 /* Empty latents for an item, where they shall outlive its computation or be read beside it. */
-static int make_kept(struct srv_request *r, int i)
+static int make_kept(struct srv_request *r, int i, uint64_t now)
 {
     struct srv_flow *f = r->flow;
     struct srv_job_item *of = &r->job->of[i];
@@ -98,8 +99,10 @@ static int make_kept(struct srv_request *r, int i)
     const bool lead =
         of->keyed && shares(r) && !srv_share_find(f->share, r->model->index, &of->key);
     struct pcv_latents *latents;
-    if (cached)
+    if (cached) {
         count(r, SRV_M_latents_misses_total);
+        srv_stats_cache(&r->model->stats, false, srv_now_ns() - now);
+    }
     if (!wanted && !lead && !(cached && srv_store_fits(f->store, need)))
         return 0;
     if (pcv_latents_new(&latents, r->model->engine, pcv_input_which(of->input), &r->err) ||
@@ -110,7 +113,7 @@ static int make_kept(struct srv_request *r, int i)
     return 0;
 }
 
-static int make_all(struct srv_request *r)
+static int make_all(struct srv_request *r, uint64_t now)
 {
     struct srv_job *j = r->job;
     if (!r->leads)
@@ -118,7 +121,7 @@ static int make_all(struct srv_request *r)
     if (!r->leads)
         return pcv_fail(&r->err, PCV_ENOMEM, "no memory for %d inputs", j->nitems);
     for (int i = 0; i < j->nitems; i++)
-        if (!j->of[i].kept && !join_earlier(r, i) && make_kept(r, i))
+        if (!j->of[i].kept && !join_earlier(r, i) && make_kept(r, i, now))
             return r->err.code;
     return 0;
 }
@@ -135,7 +138,7 @@ void srv_flow_admit(struct srv_request *r)
                 srv_request_move(r, SRV_WAITING);
             return;
         }
-    if (!j->flow && (r->code = make_all(r))) {
+    if (!j->flow && (r->code = make_all(r, now))) {
         srv_batcher_unreserve(r->flow->batcher, r->model->index);
         srv_flow_fail_code(r);
         return;

@@ -55,6 +55,11 @@ void srv_stats_request(struct srv_stats *s, const struct srv_stats_request *r)
     }
 }
 
+void srv_stats_cache(struct srv_stats *s, bool hit, uint64_t ns)
+{
+    count(hit ? &s->wire.cache_hit : &s->wire.cache_miss, ns);
+}
+
 struct wire_model_stats srv_stats_wire(const struct srv_stats *s, const char *name,
                                        const char *version, uint64_t memory_bytes)
 {

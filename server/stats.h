@@ -11,6 +11,9 @@ struct srv_stats {
     struct wire_batch_stat *batches; /* own; by ascending size */
 };
 
+/* One input whose latents were there, or were not, and how long it took to find out. */
+void srv_stats_cache(struct srv_stats *s, bool hit, uint64_t ns);
+
 /* One finished request. */
 struct srv_stats_request {
     bool success;

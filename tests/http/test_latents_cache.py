@@ -25,6 +25,12 @@ def daemon(tmp_path_factory):
     d.stop()
 
 
+def cache_counts(daemon):
+    """Hits and misses as the protocol's statistics have them."""
+    stats = json.loads(daemon.get("/v2/models/senses/stats").body)["model_stats"][0]["inference_stats"]
+    return stats["cache_hit"]["count"], stats["cache_miss"]["count"]
+
+
 def embed(daemon, inputs, model="senses", **more):
     r = daemon.perceive(model, inputs, [{"task": "embed"}], **more)
     assert r.status == 200, r.body
@@ -39,7 +45,7 @@ def test_the_same_input_again_is_not_computed(daemon, kind):
     assert not fresh["usage"]["cached"]
     first = perceive(daemon, item(kind, 1), QUERIES[kind][:1])
     assert not first["usage"]["cached"] and first["usage"]["gmac"]["process"] > 0
-    since = Counted(daemon)
+    since, (hits, misses) = Counted(daemon), cache_counts(daemon)
     for _ in range(2):
         again = perceive(daemon, item(kind, 1), QUERIES[kind])
         assert again["usage"]["cached"] and again["usage"]["gmac"]["process"] == 0
@@ -48,6 +54,7 @@ def test_the_same_input_again_is_not_computed(daemon, kind):
         assert plain["usage"]["gmac"]["encode"] == 0 < plain["usage"]["gmac"]["decode"]
         assert plain["usage"]["tokens"] == fresh["usage"]["tokens"]
     assert since("latents_hits_total", model="senses") == 4 and since("latents_misses_total") == 0
+    assert cache_counts(daemon) == (hits + 4, misses)
     assert since("gmac_total", stage="process") == 0 and since("batch_inputs_total") == 0
     assert since("tokens_total") == 0 and since("output_queries_total") > 0
 
