@@ -263,6 +263,7 @@ struct pcv_item {
 
 struct pcv_timing {
     double encode_s, process_s, decode_s; /* wall time of each stage of the batch */
+    int tiles; /* products that its output rows went through; few rows share one */
 };
 
 /* PCV_WS_DENSE computes the plain way, without factored token arrays: the specification that the

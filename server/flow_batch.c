@@ -119,6 +119,7 @@ static void account(struct srv_flow *f, const struct srv_flight *flight, struct 
     count_stage(f, m->name, "encode", SRV_M_encode_seconds, b->timing.encode_s, gmac.encode);
     count_stage(f, m->name, "process", SRV_M_process_seconds, b->timing.process_s, gmac.process);
     count_stage(f, m->name, "decode", SRV_M_decode_seconds, b->timing.decode_s, gmac.decode);
+    srv_metrics_add(f->c.metrics, SRV_M_decode_tiles_total, b->timing.tiles, SRV_LABELS(m->name));
     for (int left = b->nitems; left > 0; left -= b->max_items) {
         int items = left < b->max_items ? left : b->max_items;
         double share = (double)items / b->nitems;

@@ -138,6 +138,7 @@ static void compute(struct lane *lane, struct srv_batch *b)
         b->timing.encode_s += t.encode_s;
         b->timing.process_s += t.process_s;
         b->timing.decode_s += t.decode_s;
+        b->timing.tiles += t.tiles;
     }
     b->finished_ns = srv_now_ns();
 }

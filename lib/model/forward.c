@@ -126,6 +126,7 @@ static int forward_slice(const struct pcv_model *m, struct pcv_ws *ws, struct pc
     t->encode_s += p.encode_s;
     t->process_s += p.process_s;
     t->decode_s += p.decode_s;
+    t->tiles += p.ntiles;
     return 0;
 }
 

@@ -29,6 +29,7 @@ struct pcv_pass {
     struct pcv_dense_arrays *dense; /* NULL: factored */
 
     int njobs[PCV_MAX_TASKS], ngroups[PCV_MAX_TASKS]; /* of each reader, one after another */
+    int ntiles;                                       /* of all readers */
 
     /* Handed-out work: a counter per phase, none is used twice in a pass. Steps are counted from 0;
      * a cross-attention and the run of self-attention layers after it share a number. */

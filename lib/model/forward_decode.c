@@ -125,6 +125,7 @@ static void group_jobs(struct pcv_pass *p, int reader, int first)
         n++;
     }
     p->ngroups[reader] = n;
+    p->ntiles += tiles;
 }
 
 /* The jobs of one task, item after item; returns how many there are now. */

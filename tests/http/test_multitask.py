@@ -301,9 +301,9 @@ def test_batches_that_are_none(daemon):
 
 # ---- computed together ----------------------------------------------------------------------------
 
-def together(daemon, seeds=range(4)):
+def together(daemon, seeds=range(4), queries=None):
     """Requests of all kinds that wait for one lane: (kind, seed, queries, reply)."""
-    asked = [(k, s, QUERIES[k][s % 3:]) for s in seeds for k in KINDS]
+    asked = [(k, s, queries[k] if queries else QUERIES[k][s % 3:]) for s in seeds for k in KINDS]
     blocker = busy(daemon)
     waiting = [post(daemon, item(k, s), queries, **FRESH) for k, s, queries in asked]
     assert eventually(lambda: daemon.metric("perceiverd_queue_depth", model="senses") == len(asked))
@@ -325,6 +325,22 @@ def test_pictures_sounds_and_texts_are_one_batch(daemon):
         assert alone["usage"]["batch"] == 1
         same(got["results"], alone["results"])
         assert got["usage"]["gmac"] == alone["usage"]["gmac"]
+
+
+def test_rows_of_clients_and_tasks_are_one_product(daemon):
+    """Four tasks of three kinds of input share a decoder: sixteen questions of twelve clients, one
+    product of sixteen rows; questions to another decoder are another."""
+    judged = {"image": [{"task": "garment", "top_k": 10}, {"task": "digit", "top_k": 10}],
+              "audio": [{"task": "spoken-digit", "top_k": 10}], "text": [{"task": "spam", "top_k": 2}]}
+    since = Counted(daemon)
+    answers = together(daemon, queries=judged)
+    assert since("decode_tiles_total", model="senses") == 1
+    assert since("output_queries_total", model="senses") == 16
+    for kind, seed, queries, got in answers:
+        same(got["results"], perceive(daemon, item(kind, seed), queries, **FRESH)["results"])
+    since = Counted(daemon)
+    together(daemon, queries={**judged, "text": [{"task": "fill-mask", "top_k": 1}, *judged["text"]]})
+    assert since("decode_tiles_total", model="senses") == 2
 
 
 def test_batches_of_one_say_the_same(daemon, start_daemon):
