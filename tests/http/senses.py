@@ -63,7 +63,8 @@ ROWS = {"garment": 1, "digit": 1, "reconstruct": SIDE * SIDE, "spoken-digit": 1,
         "attention": 0, "embed": 0}
 # One request asks all of this; every kind has its answers.
 ALL = [{"task": "garment", "top_k": 10}, {"task": "reconstruct"}, {"task": "spoken-digit", "top_k": 10},
-       {"task": "fill-mask", "top_k": 262}, {"task": "spam", "top_k": 2}, {"task": "embed"}]
+       {"task": "fill-mask", "top_k": 262}, {"task": "spam", "top_k": 2},
+       {"task": "attention", "latents": [3, 40]}, {"task": "embed"}]
 FRESH = {"cache": False, "share": False}
 
 
