@@ -148,7 +148,7 @@ $(B)/sgemm: tests/bench/sgemm.c
 # ---- what a person asks for ---------------------------------------------------------------------
 
 .PHONY: demo
-demo: packages-demo ## build, serve the shipped model, ask it two pictures (ONCE=1 stops after, PORT=8080)
+demo: packages-demo ## build, show the shipped model a picture, a sound, a sentence (ONCE=1 stops after, PORT=8080)
 	+@$(MAKE) --no-print-directory compile
 	@B=$(B) PORT=$(PORT) ONCE=$(ONCE) deploy/demo.sh
 
