@@ -355,7 +355,7 @@ void pcv_cost_item(const struct pcv_model *m, const struct pcv_item *item, struc
         c.t = &item->input->tokens;
         c.which = item->input->which;
     } else {
-        c.which = item->kept->which;
+        c.which = item->kept ? item->kept->which : 0;
         pcv_tokens_nominal(&m->bp, c.which, &usual);
     }
     give(&a, &c, item->attention ? item->attention->n : 0, done, dense);

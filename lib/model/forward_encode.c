@@ -87,7 +87,7 @@ static void tails(struct pcv_pass *p, int step, int n, int thread)
 /* The most units that an item of the batch has at this step. */
 static int most_units(const struct pcv_pass *p, int step, int n)
 {
-    int most = 0;
+    int most = 1;
 
     for (int i = 0; i < p->nfresh; i++) {
         const int units =

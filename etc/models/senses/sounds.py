@@ -23,7 +23,7 @@ WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight",
 RATE, SAMPLES = 8000, 8000
 HUMANS = "/usr/share/asterisk/sounds/en_US_f_Allison/digits"
 
-VALIDATION = ["f4", "m3", "Alicia", "Hugo", "boris", "michael", "flite:kal"]
+VALIDATION = ["f4", "m3", "Alicia", "Hugo", "boris", "flite:kal"]
 TEST = ["f3", "m5", "Annie", "belinda", "linda", "Andrea", "john", "victor", "norbert", "paul",
         "flite:awb"]
 FLITE = ["flite:kal", "flite:awb", "flite:rms", "flite:slt"]

@@ -37,11 +37,11 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 SEED, PROCESSES = 1, 2
 
 # Of one process, in one step.
-BATCH = {"garment": 52, "digit": 12, "sound": 14, "verse": 20, "mail": 4}
-PAINTED, POINTS = 12, 80  # pictures of each kind to be painted, and pixels of each
+BATCH = {"garment": 72, "digit": 8, "sound": 8, "verse": 12, "mail": 4}
+PAINTED, POINTS = 8, 80  # pictures of each kind to be painted, and pixels of each
 FLITE_SHARE = 0.25  # of the sounds; only two voices, but natural ones
 
-MINUTES, WARMUP = 75, 60
+MINUTES, WARMUP = 98, 60
 MUON_RATE, ADAM_RATE, AIM_RATE = 1e-2, 2e-3, 3e-4
 WEIGHT_DECAY, CLIP, SMOOTHING = 0.05, 2.0, 0.05
 AVERAGE_DECAY = 0.996
