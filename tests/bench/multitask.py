@@ -171,7 +171,7 @@ def bench_load(seconds):
     with Daemon("--threads", "2") as d:
         rows["batches"] = mixed_load(d, seconds)
         rows.update(handle_load(d, seconds))
-    with Daemon("--threads", "2", "--max-batch", "1") as d:
+    with Daemon("--threads", "2", "--model-max-batch", "1") as d:
         rows["batches of one"] = mixed_load(d, seconds)
     one = rows["batches of one"]["requests_per_second"]
     print(f"\n{CLIENTS} clients: pictures, sounds and texts, every task of each")

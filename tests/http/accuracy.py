@@ -5,7 +5,7 @@
                 [--limit N] [--at-least NAME=VALUE ...] [--json FILE]
 
 Garments are the test images of the Debian package dataset-fashion-mnist. Everything else is what the
-model's training program held out and wrote as files (etc/models/senses/train.py --held-out): digits,
+model's training program held out and left as files (WORK/held-out, see etc/models/senses/README.md): digits,
 voices, verses and mails. Every input is a request of its own, over 16 keep-alive connections, answered
 afresh. Prints a line for each; exits 1 when one is below its --at-least or a request fails.
 """
