@@ -70,7 +70,7 @@ Try it yourself:
   curl --data-binary @$samples/bag.png -H 'Content-Type: image/png' \\
        '$url/v1/models/senses/perceive?task=garment&top_k=3&keep=10m'
   curl --data-binary @$samples/spoken-four.wav -H 'Content-Type: audio/wav' $url/v1/models/senses/perceive
-  $B/perceiverctl bench --url $url senses $samples/bag.png --clients 16 --seconds 5 --no-cache
+  $B/perceiverctl bench --url $url senses --input $samples/bag.png --clients 16 --seconds 5 --no-cache
 
 Ctrl-C ends the server. Its log is in $log.
 TXT
