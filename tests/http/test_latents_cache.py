@@ -182,10 +182,11 @@ def test_identical_requests_are_computed_once(daemon, kind, more):
     waiting = [post(daemon, item(kind, seed), mix, **more) for mix in mixes]
     arrived(daemon, 8, 1)
     blocker.close()
-    for i, c in enumerate(waiting):
-        r = answer(c)
+    replies = [answer(c) for c in waiting]
+    for i, r in enumerate(replies):
         same(r["results"], alone["results"][i % 3:])
-        assert (r["usage"]["gmac"]["process"] > 0) == (i == 0)
+    # Whichever was adapted first pays for all.
+    assert sorted(r["usage"]["gmac"]["process"] > 0 for r in replies) == [False] * 7 + [True]
     assert since("latents_shared_total", model="senses") == 7
     assert since("batch_inputs_total", model="senses") == 1
     one = alone["usage"]["gmac"]
