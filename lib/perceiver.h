@@ -433,7 +433,7 @@ PCV_CHECK int pcv_wav_encode(const float *samples, size_t n, int rate, void **fi
  * ----------------------------------------------------------------------------------- */
 
 const char *pcv_version(void); /* "0.1.0 (1a2b3c4)" */
-const char *pcv_isa(void);     /* instruction set the kernels chose: "scalar", "avx2" */
+const char *pcv_isa(void);     /* instruction set the kernels chose: "scalar", "avx2", "avx512" */
 
 #pragma GCC visibility pop
 

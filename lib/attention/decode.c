@@ -2,7 +2,7 @@
 #include "lib/attention/decode.h"
 
 #include "lib/attention/decode_internal.h"
-#include "lib/kernel/gemm.h"
+#include "lib/kernel/linear.h"
 
 #include <math.h>
 #include <string.h>
@@ -29,12 +29,13 @@ struct pcv_attend pcv_decode_attend(const struct pcv_decoder *d, const float *ke
 }
 
 void pcv_decode_head(const struct pcv_decoder *d, const struct pcv_kernels *k, int rows,
-                     const float *x, float *out, int stable)
+                     const float *x, float *out, bool few)
 {
     const int n = d->layer->d.q_dim;
 
     if (d->head.w)
-        pcv_linear(k, rows, d->width, n, x, n, d->head.w, d->head.b, out, d->width, 0, stable);
+        (few ? pcv_linear_few : pcv_linear)(k, rows, d->width, n, x, n, d->head.w, d->head.b, out,
+                                            d->width, false);
     else
         memcpy(out, x, (size_t)rows * n * sizeof(float));
 }

@@ -2,6 +2,7 @@
  * classifier's one query. Their LayerNorm and projection are constants of the model. */
 #include "lib/attention/decode_internal.h"
 #include "lib/kernel/gemm.h"
+#include "lib/kernel/linear.h"
 
 #include <math.h>
 #include <string.h>
@@ -88,8 +89,8 @@ void pcv_decode_learned_prepare(const struct pcv_decoder *d, const struct pcv_ke
             l->eps);
     if (job->absorbed)
         return;
-    pcv_linear(k, rows, qk, c, xn, c, l->k.w, l->k.b, p.keys + (size_t)row0 * qk, qk, 0, 0);
-    pcv_linear(k, rows, v, c, xn, c, l->val.w, l->val.b, p.values + (size_t)row0 * v, v, 0, 0);
+    pcv_linear(k, rows, qk, c, xn, c, l->k.w, l->k.b, p.keys + (size_t)row0 * qk, qk, false);
+    pcv_linear(k, rows, v, c, xn, c, l->val.w, l->val.b, p.values + (size_t)row0 * v, v, false);
 }
 
 /* Copies the job's query rows, projected (for attention) and as they are (for the residual). */
@@ -133,7 +134,7 @@ static void attend_absorbed(const struct pcv_decoder *d, const struct pcv_kernel
                     c, 0);
         pcv_attend_rows(&a, k, rows, sc->u, c, sc->agg, c, sc->scores);
         pcv_linear(k, rows, dv, c, sc->agg, c, l->val.w + (size_t)h * dv * c,
-                   l->val.b ? l->val.b + (size_t)h * dv : NULL, ctx + (size_t)h * dv, l->d.v, 0, 0);
+                   l->val.b ? l->val.b + (size_t)h * dv : NULL, ctx + (size_t)h * dv, l->d.v, false);
     }
 }
 
@@ -161,8 +162,8 @@ void pcv_decode_learned_tile(const struct pcv_decoder *d, const struct pcv_kerne
 
     gather(d, job, row0, rows, sc.q, sc.query);
     attend(d, k, job, rows, sc.q, sc.ctx, &sc);
-    pcv_layer_tail(d->layer, k, rows, sc.ctx, sc.query, sc.out, 0, sc.tail);
-    pcv_decode_head(d, k, rows, sc.out, job->logits + (size_t)row0 * d->width, 0);
+    pcv_layer_tail(d->layer, k, rows, sc.ctx, sc.query, sc.out, sc.tail);
+    pcv_decode_head(d, k, rows, sc.out, job->logits + (size_t)row0 * d->width, false);
 }
 
 /* Heads of jobs that stand together and belong to one task: one product. */
@@ -174,7 +175,7 @@ static int pack_heads(const struct pcv_kernels *k, const struct pcv_decode_job *
 
     while (n < njobs && jobs[n]->d == d)
         rows += jobs[n++]->nrows;
-    pcv_decode_head(d, k, rows, out, logits, 1);
+    pcv_decode_head(d, k, rows, out, logits, true);
     for (int i = 0; i < n; i++) {
         const size_t count = (size_t)jobs[i]->nrows * (size_t)d->width;
 
@@ -204,7 +205,7 @@ void pcv_decode_pack(const struct pcv_kernels *k, const struct pcv_decode_job *c
         attend(jobs[i]->d, k, jobs[i], jobs[i]->nrows, q, sc.ctx + (size_t)rows * layer->d.v, &sc);
         rows += jobs[i]->nrows;
     }
-    pcv_layer_tail(layer, k, rows, sc.ctx, sc.query, sc.out, 1, sc.tail);
+    pcv_layer_tail_few(layer, k, rows, sc.ctx, sc.query, sc.out, sc.tail);
     for (int i = 0, at = 0; i < njobs;) {
         const int n =
             pack_heads(k, jobs + i, njobs - i, sc.out + (size_t)at * layer->d.q_dim, sc.logits);

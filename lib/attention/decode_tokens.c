@@ -14,6 +14,7 @@
  * wide content. */
 #include "lib/attention/decode_internal.h"
 #include "lib/kernel/gemm.h"
+#include "lib/kernel/linear.h"
 
 #include <math.h>
 #include <string.h>
@@ -185,8 +186,8 @@ void pcv_decode_tokens_prepare(const struct pcv_decoder *d, const struct pcv_ker
 
     k->norm(xn, c, job->latents + (size_t)row0 * c, c, l->norm_kv.gamma, l->norm_kv.beta, rows, c,
             l->eps);
-    pcv_linear(k, rows, qk, c, xn, c, l->k.w, l->k.b, p.keys + (size_t)row0 * qk, qk, 0, 0);
-    pcv_linear(k, rows, v, c, xn, c, l->val.w, l->val.b, p.values + (size_t)row0 * v, v, 0, 0);
+    pcv_linear(k, rows, qk, c, xn, c, l->k.w, l->k.b, p.keys + (size_t)row0 * qk, qk, false);
+    pcv_linear(k, rows, v, c, xn, c, l->val.w, l->val.b, p.values + (size_t)row0 * v, v, false);
     for (int h = 0; h < l->d.heads && !job->plain; h++) {
         absorb_queries(d, k, &p, h, row0, rows);
         meet_groups(d, k, &job->queries->segment[0], &p, h, row0, rows, sc.own);
@@ -276,9 +277,9 @@ static void plain_tile(const struct pcv_decoder *d, const struct pcv_kernels *k,
 
     write_queries(d, job, row0, rows, sc->out, sc->own);
     k->norm(sc->x, c, sc->out, c, l->norm_q.gamma, l->norm_q.beta, rows, c, l->eps);
-    pcv_linear(k, rows, qk, c, sc->x, c, l->q.w, l->q.b, sc->q, qk, 0, 0);
+    pcv_linear(k, rows, qk, c, sc->x, c, l->q.w, l->q.b, sc->q, qk, false);
     pcv_attend_rows(&a, k, rows, sc->q, qk, sc->ctx, l->d.v, sc->scores);
-    pcv_layer_tail(l, k, rows, sc->ctx, sc->out, sc->out, 0, sc->tail);
+    pcv_layer_tail(l, k, rows, sc->ctx, sc->out, sc->out, sc->tail);
 }
 
 void pcv_decode_tokens_tile(const struct pcv_decoder *d, const struct pcv_kernels *k,
@@ -307,7 +308,7 @@ void pcv_decode_tokens_tile(const struct pcv_decoder *d, const struct pcv_kernel
             k->softmax(sc.scores, n, rows, n, 1.0f);
             pcv_gemm_nn(rows, c, n, sc.scores, n, p.vo + (size_t)h * n * c, c, sc.out, c, 1);
         }
-        pcv_layer_mlp(l, k, rows, sc.out, 0, sc.tail);
+        pcv_layer_mlp(l, k, rows, sc.out, sc.tail);
     }
-    pcv_decode_head(d, k, rows, sc.out, job->logits + (size_t)row0 * d->width, 0);
+    pcv_decode_head(d, k, rows, sc.out, job->logits + (size_t)row0 * d->width, false);
 }

@@ -3,6 +3,7 @@
 #include "lib/attention/encode.h"
 
 #include "lib/kernel/gemm.h"
+#include "lib/kernel/linear.h"
 
 #include <math.h>
 
@@ -12,8 +13,8 @@ void pcv_encode_dense_kv(const struct pcv_layer *l, const struct pcv_kernels *k,
     const int c = l->d.kv_dim;
 
     k->norm(x, c, x, c, l->norm_kv.gamma, l->norm_kv.beta, (int)rows, c, l->eps);
-    pcv_linear(k, (int)rows, l->d.qk, c, x, c, l->k.w, l->k.b, keys, l->d.qk, 0, 0);
-    pcv_linear(k, (int)rows, l->d.v, c, x, c, l->val.w, l->val.b, values, l->d.v, 0, 0);
+    pcv_linear(k, (int)rows, l->d.qk, c, x, c, l->k.w, l->k.b, keys, l->d.qk, false);
+    pcv_linear(k, (int)rows, l->d.v, c, x, c, l->val.w, l->val.b, values, l->d.v, false);
 }
 
 void pcv_encode_dense_rows(const struct pcv_layer *l, const struct pcv_kernels *k, int64_t tokens,

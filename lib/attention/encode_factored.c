@@ -19,6 +19,7 @@
 #include "lib/attention/encode.h"
 
 #include "lib/kernel/gemm.h"
+#include "lib/kernel/linear.h"
 
 #include <float.h>
 #include <math.h>
@@ -453,5 +454,5 @@ void pcv_encode_factored(const struct pcv_encoder *enc, const struct pcv_kernels
     }
     pcv_linear(k, rows, dv, channels, p.agg, channels, l->val.w + (size_t)head * dv * channels,
                l->val.b ? l->val.b + (size_t)head * dv : NULL,
-               ctx + (size_t)row0 * l->d.v + (size_t)head * dv, l->d.v, 0, 0);
+               ctx + (size_t)row0 * l->d.v + (size_t)head * dv, l->d.v, false);
 }

@@ -1,8 +1,199 @@
 #include "lib/attention/layer.h"
 
+#include "lib/base/bump.h"
 #include "lib/kernel/gemm.h"
+#include "lib/kernel/linear.h"
 
 #include <string.h>
+
+static int mlp_width(const struct pcv_layer_dims *d)
+{
+    return d->gated ? 2 * d->hidden : d->hidden;
+}
+
+/* ---- in panels --------------------------------------------------------------------------------
+ */
+
+struct panels_scratch {
+    float *xn, *h;
+};
+
+static struct panels_scratch carve_panels(struct pcv_bump *b, const struct pcv_layer_dims *d,
+                                          int rows)
+{
+    const size_t lanes = pcv_panel_need(rows, rows);
+
+    return (struct panels_scratch){
+        .xn = pcv_take(b, lanes * (size_t)d->q_dim),
+        .h = pcv_take(b, lanes * (size_t)mlp_width(d)),
+    };
+}
+
+size_t pcv_layer_tail_panels_need(const struct pcv_layer_dims *d, int rows)
+{
+    struct pcv_bump count = {0};
+
+    carve_panels(&count, d, rows);
+    return count.used;
+}
+
+/* The MLP's activation; gated: the second half of the channels gates the first. */
+static void activate_panels(const struct pcv_layer *l, const struct pcv_panel_kernels *k, int rows,
+                            float *h)
+{
+    float *active = l->d.gated ? h + (size_t)l->d.hidden * (size_t)k->lanes : h;
+
+    if (l->activation == PCV_GELU_ERF)
+        k->gelu_erf(active, rows, l->d.hidden);
+    else
+        k->gelu_tanh(active, rows, l->d.hidden);
+    if (l->d.gated)
+        k->multiply(h, active, rows, l->d.hidden);
+}
+
+static void mlp_panels(const struct pcv_layer *l, const struct pcv_panel_kernels *k, int rows,
+                       float *x, float *scratch)
+{
+    const size_t lanes = (size_t)k->lanes;
+    const int n = l->d.q_dim, wide = mlp_width(&l->d);
+    struct pcv_bump bump = {.base = scratch};
+    const struct panels_scratch sc = carve_panels(&bump, &l->d, rows);
+    struct pcv_product p = {
+        .rows = rows,
+        .n = wide,
+        .k = n,
+        .a = sc.xn,
+        .a_step = (size_t)n * lanes,
+        .w = l->mlp1.w,
+        .ldw = (size_t)n,
+        .bias = l->mlp1.b,
+        .c = sc.h,
+        .c_step = (size_t)wide * lanes,
+    };
+
+    if (l->d.hidden == 0)
+        return;
+    for (int i = 0, row = 0, part; row < rows; i++, row += part) {
+        part = pcv_panel_rows(rows - row, k->lanes);
+        k->norm(sc.xn + i * p.a_step, x + i * p.a_step, l->norm_mlp.gamma, l->norm_mlp.beta, part,
+                n, l->eps);
+    }
+    k->product(&p);
+    for (int i = 0, row = 0, part; row < rows; i++, row += part) {
+        part = pcv_panel_rows(rows - row, k->lanes);
+        activate_panels(l, k, part, sc.h + i * p.c_step);
+    }
+    p = (struct pcv_product){
+        .rows = rows,
+        .n = n,
+        .k = l->d.hidden,
+        .a = sc.h,
+        .a_step = (size_t)wide * lanes,
+        .w = l->mlp2.w,
+        .ldw = (size_t)l->d.hidden,
+        .bias = l->mlp2.b,
+        .c = x,
+        .c_step = (size_t)n * lanes,
+        .add = true,
+    };
+    k->product(&p);
+}
+
+void pcv_layer_tail_panels(const struct pcv_layer *l, const struct pcv_panel_kernels *k, int rows,
+                           const float *ctx, float *x, float *scratch)
+{
+    const struct pcv_product p = {
+        .rows = rows,
+        .n = l->d.q_dim,
+        .k = l->d.v,
+        .a = ctx,
+        .a_step = (size_t)l->d.v * (size_t)k->lanes,
+        .w = l->out.w,
+        .ldw = (size_t)l->d.v,
+        .bias = l->out.b,
+        .c = x,
+        .c_step = (size_t)l->d.q_dim * (size_t)k->lanes,
+        .add = l->d.residual,
+    };
+
+    k->product(&p);
+    mlp_panels(l, k, rows, x, scratch);
+}
+
+/* ---- row-major --------------------------------------------------------------------------------
+ */
+
+void pcv_rows_to_panels(const struct pcv_panel_kernels *k, float *panels, const float *x, int rows,
+                        int n)
+{
+    for (int row = 0, part; row < rows; row += part) {
+        part = pcv_panel_rows(rows - row, k->lanes);
+        k->pack(panels, x + (size_t)row * n, (size_t)n, part, n);
+        panels += (size_t)n * (size_t)k->lanes;
+    }
+}
+
+void pcv_panels_to_rows(const struct pcv_panel_kernels *k, float *x, const float *panels, int rows,
+                        int n)
+{
+    for (int row = 0, part; row < rows; row += part) {
+        part = pcv_panel_rows(rows - row, k->lanes);
+        k->unpack(x + (size_t)row * n, (size_t)n, panels, part, n, false);
+        panels += (size_t)n * (size_t)k->lanes;
+    }
+}
+
+struct rows_scratch {
+    float *ctx, *x, *tail;
+};
+
+static struct rows_scratch carve_rows(struct pcv_bump *b, const struct pcv_layer_dims *d, int rows)
+{
+    const size_t lanes = pcv_panel_need(rows, rows);
+
+    return (struct rows_scratch){
+        .ctx = pcv_take(b, lanes * (size_t)d->v),
+        .x = pcv_take(b, lanes * (size_t)d->q_dim),
+        .tail = pcv_take(b, pcv_layer_tail_panels_need(d, rows)),
+    };
+}
+
+size_t pcv_layer_tail_need(const struct pcv_layer_dims *d, int rows)
+{
+    struct pcv_bump count = {0};
+
+    carve_rows(&count, d, rows);
+    return count.used;
+}
+
+void pcv_layer_mlp(const struct pcv_layer *l, const struct pcv_kernels *k, int rows, float *x,
+                   float *scratch)
+{
+    struct pcv_bump bump = {.base = scratch};
+    const struct rows_scratch sc = carve_rows(&bump, &l->d, rows);
+
+    if (l->d.hidden == 0)
+        return;
+    pcv_rows_to_panels(k->panel, sc.x, x, rows, l->d.q_dim);
+    mlp_panels(l, k->panel, rows, sc.x, sc.tail);
+    pcv_panels_to_rows(k->panel, x, sc.x, rows, l->d.q_dim);
+}
+
+void pcv_layer_tail(const struct pcv_layer *l, const struct pcv_kernels *k, int rows,
+                    const float *ctx, const float *x, float *out, float *scratch)
+{
+    struct pcv_bump bump = {.base = scratch};
+    const struct rows_scratch sc = carve_rows(&bump, &l->d, rows);
+
+    pcv_rows_to_panels(k->panel, sc.ctx, ctx, rows, l->d.v);
+    if (l->d.residual)
+        pcv_rows_to_panels(k->panel, sc.x, x, rows, l->d.q_dim);
+    pcv_layer_tail_panels(l, k->panel, rows, sc.ctx, sc.x, sc.tail);
+    pcv_panels_to_rows(k->panel, out, sc.x, rows, l->d.q_dim);
+}
+
+/* ---- a few rows -------------------------------------------------------------------------------
+ */
 
 static void activate(const struct pcv_layer *l, const struct pcv_kernels *k, float *h, size_t n)
 {
@@ -12,16 +203,16 @@ static void activate(const struct pcv_layer *l, const struct pcv_kernels *k, flo
         k->gelu_tanh(h, n);
 }
 
-void pcv_layer_mlp(const struct pcv_layer *l, const struct pcv_kernels *k, int rows, float *x,
-                   int stable, float *scratch)
+static void mlp_few(const struct pcv_layer *l, const struct pcv_kernels *k, int rows, float *x,
+                    float *scratch)
 {
-    const int n = l->d.q_dim, hidden = l->d.hidden, wide = l->d.gated ? 2 * hidden : hidden;
+    const int n = l->d.q_dim, hidden = l->d.hidden, wide = mlp_width(&l->d);
     float *xn = scratch, *h = scratch + (size_t)rows * n;
 
     if (hidden == 0)
         return;
     k->norm(xn, n, x, n, l->norm_mlp.gamma, l->norm_mlp.beta, rows, n, l->eps);
-    pcv_linear(k, rows, wide, n, xn, n, l->mlp1.w, l->mlp1.b, h, wide, 0, stable);
+    pcv_linear_few(k, rows, wide, n, xn, n, l->mlp1.w, l->mlp1.b, h, wide, false);
     if (!l->d.gated)
         activate(l, k, h, (size_t)rows * hidden);
     for (int i = 0; l->d.gated && i < rows; i++) {
@@ -31,18 +222,18 @@ void pcv_layer_mlp(const struct pcv_layer *l, const struct pcv_kernels *k, int r
         for (int c = 0; c < hidden; c++)
             value[c] *= gate[c];
     }
-    pcv_linear(k, rows, n, hidden, h, wide, l->mlp2.w, l->mlp2.b, x, n, 1, stable);
+    pcv_linear_few(k, rows, n, hidden, h, wide, l->mlp2.w, l->mlp2.b, x, n, true);
 }
 
-void pcv_layer_tail(const struct pcv_layer *l, const struct pcv_kernels *k, int rows,
-                    const float *ctx, const float *x, float *out, int stable, float *scratch)
+void pcv_layer_tail_few(const struct pcv_layer *l, const struct pcv_kernels *k, int rows,
+                        const float *ctx, const float *x, float *out, float *scratch)
 {
     const int n = l->d.q_dim;
 
     if (l->d.residual && x != out)
         memcpy(out, x, (size_t)rows * n * sizeof(float));
-    pcv_linear(k, rows, n, l->d.v, ctx, l->d.v, l->out.w, l->out.b, out, n, l->d.residual, stable);
-    pcv_layer_mlp(l, k, rows, out, stable, scratch);
+    pcv_linear_few(k, rows, n, l->d.v, ctx, l->d.v, l->out.w, l->out.b, out, n, l->d.residual);
+    mlp_few(l, k, rows, out, scratch);
 }
 
 void pcv_attend_rows(const struct pcv_attend *a, const struct pcv_kernels *k, int rows,

@@ -40,21 +40,32 @@ struct pcv_layer {
     struct pcv_affine q, k, val, out, mlp1, mlp2;
 };
 
-/* Floats of scratch pcv_layer_tail needs for up to `rows` rows. */
-static inline size_t pcv_layer_tail_need(const struct pcv_layer_dims *d, int rows)
-{
-    return (size_t)rows * (size_t)(d->q_dim + (d->gated ? 2 : 1) * d->hidden);
-}
+/* What follows attention: x = [x +] ctx W_out^T + b, then the MLP with its residual. Any thread;
+ * scratch is the caller's. Three forms:
+ *
+ * ..._panels  one block of rows, ctx [rows, v] and x [rows, q_dim] in panels; x is read only when
+ *             d.residual
+ * (plain)     row-major; out may alias x
+ * ..._few     row-major, for a handful of rows: see pcv_linear_few */
+size_t pcv_layer_tail_panels_need(const struct pcv_layer_dims *d, int rows);
+void pcv_layer_tail_panels(const struct pcv_layer *l, const struct pcv_panel_kernels *k, int rows,
+                           const float *ctx, float *x, float *scratch);
 
-/* What follows attention: out[rows, q_dim] = [x +] ctx W_out^T + b, then the MLP with its residual.
- * ctx [rows, v]; x [rows, q_dim] (read only when d.residual) may alias out. stable: use the
- * row-stable kernels. Any thread; scratch is the caller's. */
+size_t pcv_layer_tail_need(const struct pcv_layer_dims *d, int rows);
 void pcv_layer_tail(const struct pcv_layer *l, const struct pcv_kernels *k, int rows,
-                    const float *ctx, const float *x, float *out, int stable, float *scratch);
+                    const float *ctx, const float *x, float *out, float *scratch);
+void pcv_layer_tail_few(const struct pcv_layer *l, const struct pcv_kernels *k, int rows,
+                        const float *ctx, const float *x, float *out, float *scratch);
 
-/* The MLP alone, on x in place. */
+/* x [rows, n] to the panels of one block, and back. */
+void pcv_rows_to_panels(const struct pcv_panel_kernels *k, float *panels, const float *x, int rows,
+                        int n);
+void pcv_panels_to_rows(const struct pcv_panel_kernels *k, float *x, const float *panels, int rows,
+                        int n);
+
+/* The MLP alone, on row-major x in place; scratch as for pcv_layer_tail. */
 void pcv_layer_mlp(const struct pcv_layer *l, const struct pcv_kernels *k, int rows, float *x,
-                   int stable, float *scratch);
+                   float *scratch);
 
 /* One block of query rows against keys that all heads' rows are compared with:
  *     ctx = softmax(q k^T / sqrt(qk/heads)) v   for each head

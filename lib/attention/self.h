@@ -1,8 +1,9 @@
 /* self.h - latents read latents: one layer of the process stack.
  *
- * Two halves, with every row's keys and values ready in between. Threads share an item by blocks of
- * rows: project yours, meet, update yours. The next layer may write another set of q, k, v
- * meanwhile, so one meeting per layer is enough. */
+ * Everything is in panels (lib/kernel/panel.h), in blocks of `block` rows. Two halves, with every
+ * row's keys and values ready in between. Threads share an item by blocks: project yours, meet,
+ * update yours. The next layer may write another set of q, k, v meanwhile, so one meeting per layer
+ * is enough. */
 #ifndef PCV_ATTENTION_SELF_H
 #define PCV_ATTENTION_SELF_H
 
@@ -11,20 +12,31 @@
 
 struct pcv_self {
     const struct pcv_layer *layer;
-    int latents;
+    int latents, block;
     float *x;         /* [latents, d] in and out */
     float *q, *k, *v; /* [latents, qk], [latents, qk], [latents, v] */
 };
 
-/* Floats of scratch for blocks of up to `rows` rows. */
-size_t pcv_self_need(const struct pcv_layer *l, int latents, int rows);
+/* Floats of scratch of one thread. */
+size_t pcv_self_need(const struct pcv_layer *l, int latents, int block);
 
-/* q, k, v of rows [row0, row0 + rows). */
-void pcv_self_project(const struct pcv_self *s, const struct pcv_kernels *k, int row0, int rows,
+/* Where block b of a matrix of n channels begins. */
+static inline size_t pcv_self_block(const struct pcv_panel_kernels *k, int block, int b, int n)
+{
+    return (size_t)b * (size_t)pcv_panel_count(block, k->lanes) * (size_t)k->lanes * (size_t)n;
+}
+
+static inline int pcv_self_rows(int latents, int block, int b)
+{
+    return latents - b * block < block ? latents - b * block : block;
+}
+
+/* q, k, v of block b. */
+void pcv_self_project(const struct pcv_self *s, const struct pcv_panel_kernels *k, int b,
                       float *scratch);
 
-/* Attention, out projection and MLP of those rows of x. */
-void pcv_self_update(const struct pcv_self *s, const struct pcv_kernels *k, int row0, int rows,
+/* Attention, out projection and MLP of block b of x. */
+void pcv_self_update(const struct pcv_self *s, const struct pcv_panel_kernels *k, int b,
                      float *scratch);
 
 #endif

@@ -7,8 +7,6 @@
 #ifndef PCV_KERNEL_GEMM_H
 #define PCV_KERNEL_GEMM_H
 
-#include "lib/kernel/kernels.h"
-
 /* Keeps OpenBLAS to the calling thread, for the whole process. Called when a model opens. */
 void pcv_gemm_init(void);
 
@@ -19,14 +17,5 @@ void pcv_gemm_nt(int m, int n, int k, const float *a, int lda, const float *w, i
 /* C[m,n] = A[m,k] B[k,n], or C += ... with accumulate. */
 void pcv_gemm_nn(int m, int n, int k, const float *a, int lda, const float *b, int ldb, float *c,
                  int ldc, int accumulate);
-
-/* Weights so small that our own row-stable kernel is used whatever m: packing them costs more. */
-#define PCV_GEMM_SMALL ((size_t)64 * 1024)
-
-/* Y[m,out] = X[m,in] W[out,in]^T + bias, or Y += that with accumulate. bias may be NULL. Small
- * weights go through k->gemm_nt and are row-stable; others through OpenBLAS. stable forces the
- * former. */
-void pcv_linear(const struct pcv_kernels *k, int m, int out, int in, const float *x, int ldx,
-                const float *w, const float *bias, float *y, int ldy, int accumulate, int stable);
 
 #endif

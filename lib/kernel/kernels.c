@@ -5,6 +5,8 @@
 const struct pcv_kernels *pcv_kernels_for(struct pcv_cpu cpu)
 {
 #if defined(__x86_64__)
+    if (cpu.avx512)
+        return &pcv_kernels_avx512;
     if (cpu.avx2_fma)
         return &pcv_kernels_avx2;
 #else

@@ -12,6 +12,7 @@
 #define PCV_KERNEL_KERNELS_H
 
 #include "lib/base/cpu.h"
+#include "lib/kernel/panel.h"
 
 #include <stddef.h>
 
@@ -35,6 +36,7 @@ struct pcv_run_sums {
 
 struct pcv_kernels {
     const char *name;
+    const struct pcv_panel_kernels *panel;
 
     /* y = (x - mean(x)) / sqrt(var(x) + eps) * gamma + beta, row by row; two passes. gamma, beta
      * NULL: without. y may alias x. */
@@ -70,6 +72,7 @@ struct pcv_kernels {
 
 extern const struct pcv_kernels pcv_kernels_scalar;
 extern const struct pcv_kernels pcv_kernels_avx2; /* call only where the CPU has AVX2 and FMA */
+extern const struct pcv_kernels pcv_kernels_avx512; /* AVX2's, with the panels of AVX-512 */
 
 /* The best table for a CPU. Never NULL. */
 const struct pcv_kernels *pcv_kernels_for(struct pcv_cpu cpu);

@@ -1,29 +1,17 @@
 /* kernels_avx2.c - eight floats at a time; built with -mavx2 -mfma, called only where they exist.
  *
  * Tails are handled with masked loads, so that the lane an element falls into depends on its
- * index alone: that keeps every kernel row-stable.
- *
- * exp: x = k ln2 + f, |f| <= ln2 / 2; e^f by a polynomial of degree 6 (relative error 2e-9 before
- * rounding); below -87.3 the result is 0. erf: odd polynomial up to 1, then 1 - exp(-p(x)) with p
- * fitted to -log erfc; from 4 on it is 1. Coefficients: least-maximum fits made for this file. */
+ * index alone: that keeps every kernel row-stable. */
 #include "lib/kernel/kernels.h"
 
 #if defined(__x86_64__)
 
-#include <immintrin.h>
-#include <math.h>
-
-typedef __m256 v8;
+#include "lib/kernel/math_avx2.h"
 
 /* First n (0..8) lanes set. */
 static inline __m256i mask_of(int n)
 {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
-}
-
-static inline v8 set1(float v)
-{
-    return _mm256_set1_ps(v);
 }
 
 static inline float sum8(v8 v)
@@ -42,69 +30,6 @@ static inline float max8(v8 v)
     s = _mm_max_ps(s, _mm_movehl_ps(s, s));
     s = _mm_max_ss(s, _mm_movehdup_ps(s));
     return _mm_cvtss_f32(s);
-}
-
-static inline v8 exp8(v8 x)
-{
-    const v8 under = _mm256_cmp_ps(x, set1(-87.33654f), _CMP_LT_OQ);
-    v8 k, f, p;
-    __m256i e;
-
-    x = _mm256_min_ps(set1(88.72283f), x); /* in this order NaN stays NaN */
-    k = _mm256_round_ps(_mm256_mul_ps(x, set1(1.44269504f)),
-                        _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    f = _mm256_fnmadd_ps(k, set1(0x1.62e4p-1f),
-                         x); /* ln2 in two parts: k times the first is exact */
-    f = _mm256_fnmadd_ps(k, set1(0x1.7f7d1cp-20f), f);
-    p = set1(0x1.6ab97ap-10f);
-    p = _mm256_fmadd_ps(p, f, set1(0x1.126d0cp-7f));
-    p = _mm256_fmadd_ps(p, f, set1(0x1.55589ap-5f));
-    p = _mm256_fmadd_ps(p, f, set1(0x1.55540ap-3f));
-    p = _mm256_fmadd_ps(p, f, set1(0x1.fffffap-2f));
-    p = _mm256_fmadd_ps(p, f, set1(1.0f));
-    p = _mm256_fmadd_ps(p, f, set1(1.0f));
-    /* 2^k in two steps, for k up to 128 */
-    e = _mm256_cvtps_epi32(k);
-    p = _mm256_mul_ps(p,
-                      _mm256_castsi256_ps(_mm256_slli_epi32(
-                          _mm256_add_epi32(_mm256_srai_epi32(e, 1), _mm256_set1_epi32(127)), 23)));
-    e = _mm256_sub_epi32(e, _mm256_srai_epi32(e, 1));
-    p = _mm256_mul_ps(
-        p, _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(e, _mm256_set1_epi32(127)), 23)));
-    return _mm256_andnot_ps(under, p);
-}
-
-static inline v8 erf8(v8 x)
-{
-    const v8 sign = set1(-0.0f);
-    v8 a = _mm256_andnot_ps(sign, x);
-    v8 u = _mm256_mul_ps(a, a);
-    v8 small, big, t;
-
-    small = set1(0x1.4ae4c6p-14f);
-    small = _mm256_fmadd_ps(small, u, set1(-0x1.a485e8p-11f));
-    small = _mm256_fmadd_ps(small, u, set1(0x1.5419f4p-8f));
-    small = _mm256_fmadd_ps(small, u, set1(-0x1.b7fbb4p-6f));
-    small = _mm256_fmadd_ps(small, u, set1(0x1.ce2d20p-4f));
-    small = _mm256_fmadd_ps(small, u, set1(-0x1.81273ep-2f));
-    small = _mm256_fmadd_ps(small, u, set1(0x1.20dd74p+0f));
-    small = _mm256_mul_ps(small, a);
-
-    t = _mm256_min_ps(a, set1(4.0f));
-    big = set1(-0x1.0ddc32p-22f);
-    big = _mm256_fmadd_ps(big, t, set1(0x1.a8b64ap-16f));
-    big = _mm256_fmadd_ps(big, t, set1(-0x1.e65128p-12f));
-    big = _mm256_fmadd_ps(big, t, set1(0x1.18a676p-8f));
-    big = _mm256_fmadd_ps(big, t, set1(-0x1.9fb868p-6f));
-    big = _mm256_fmadd_ps(big, t, set1(0x1.bcfc3ep-4f));
-    big = _mm256_fmadd_ps(big, t, set1(0x1.441dc4p-1f));
-    big = _mm256_fmadd_ps(big, t, set1(0x1.21317ap+0f));
-    big = _mm256_fmadd_ps(big, t, set1(-0x1.ac92e2p-13f));
-    big = _mm256_sub_ps(set1(1.0f), exp8(_mm256_xor_ps(big, sign)));
-
-    t = _mm256_blendv_ps(big, small, _mm256_cmp_ps(a, set1(1.0f), _CMP_LT_OQ));
-    t = _mm256_blendv_ps(t, x, _mm256_cmp_ps(x, x, _CMP_UNORD_Q)); /* NaN stays NaN */
-    return _mm256_or_ps(t, _mm256_and_ps(x, sign));
 }
 
 /* Calls body with v = x[i..i+8) or its masked tail, and stores what body leaves in v. */
@@ -211,22 +136,7 @@ static void softmax(float *x, int ld, int rows, int cols, float s)
 
 static void gelu_erf(float *x, size_t n)
 {
-    EACH8(x, n,
-          v = _mm256_mul_ps(
-              _mm256_mul_ps(set1(0.5f), v),
-              _mm256_add_ps(set1(1.0f), erf8(_mm256_mul_ps(v, set1((float)M_SQRT1_2))))));
-}
-
-/* tanh(t) = 1 - 2 / (1 + exp(2 t)) */
-static inline v8 tanh_gelu8(v8 v)
-{
-    v8 t = _mm256_mul_ps(v, _mm256_mul_ps(v, v));
-    v8 e;
-
-    t = _mm256_mul_ps(set1(2 * 0.7978845608f), _mm256_fmadd_ps(t, set1(0.044715f), v));
-    e = exp8(t);
-    t = _mm256_sub_ps(set1(1.0f), _mm256_div_ps(set1(2.0f), _mm256_add_ps(set1(1.0f), e)));
-    return _mm256_mul_ps(_mm256_mul_ps(set1(0.5f), v), _mm256_add_ps(set1(1.0f), t));
+    EACH8(x, n, v = erf_gelu8(v));
 }
 
 static void gelu_tanh(float *x, size_t n)
@@ -383,20 +293,14 @@ static void weigh_run(float *s, const struct pcv_run *run, float top, float *mar
     sums->bmu += sum8(sbmu);
 }
 
-const struct pcv_kernels pcv_kernels_avx2 = {
-    .name = "avx2",
-    .norm = norm,
-    .softmax = softmax,
-    .exp_sum = exp_sum,
-    .max = max,
-    .gelu_erf = gelu_erf,
-    .gelu_tanh = gelu_tanh,
-    .axpy = axpy,
-    .scale = scale,
-    .dot = dot,
-    .gemm_nt = gemm_nt,
-    .score_run = score_run,
-    .weigh_run = weigh_run,
-};
+#define TABLE(isa, panels)                                                                          \
+    {                                                                                              \
+        .name = isa, .panel = panels, .norm = norm, .softmax = softmax, .exp_sum = exp_sum,        \
+        .max = max, .gelu_erf = gelu_erf, .gelu_tanh = gelu_tanh, .axpy = axpy, .scale = scale,    \
+        .dot = dot, .gemm_nt = gemm_nt, .score_run = score_run, .weigh_run = weigh_run,            \
+    }
+
+const struct pcv_kernels pcv_kernels_avx2 = TABLE("avx2", &pcv_panel_avx2);
+const struct pcv_kernels pcv_kernels_avx512 = TABLE("avx512", &pcv_panel_avx512);
 
 #endif

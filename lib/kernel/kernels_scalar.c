@@ -131,6 +131,7 @@ static void weigh_run(float *s, const struct pcv_run *run, float m, float *marg,
 
 const struct pcv_kernels pcv_kernels_scalar = {
     .name = "scalar",
+    .panel = &pcv_panel_scalar,
     .norm = norm,
     .softmax = softmax,
     .exp_sum = exp_sum,

@@ -1,7 +1,7 @@
 /* forward_encode.c - the encode stage of a pass: attention by units, then the rest of the layer by
  * blocks of rows. */
 #include "lib/base/pool.h"
-#include "lib/kernel/gemm.h"
+#include "lib/kernel/linear.h"
 #include "lib/model/forward.h"
 
 /* Units of one item's attention: a head of all queries, or a block of queries of a head. */
@@ -29,7 +29,7 @@ static void changed_queries(struct pcv_pass *p, const struct pcv_encoder *enc, i
         p->m->plan.k->norm(xn, l->d.q_dim, pcv_pass_x(p, item) + (size_t)row0 * l->d.q_dim,
                            l->d.q_dim, l->norm_q.gamma, l->norm_q.beta, rows, l->d.q_dim, l->eps);
         pcv_linear(p->m->plan.k, rows, l->d.qk, l->d.q_dim, xn, l->d.q_dim, l->q.w, l->q.b, q,
-                   l->d.qk, 0, 0);
+                   l->d.qk, false);
         if (enc->mode == PCV_ENCODE_FACTORED)
             pcv_encode_absorb(l, q, rows,
                               p->a.cross_u + (size_t)item * p->a.cross_u_floats +
@@ -79,7 +79,7 @@ static void tails(struct pcv_pass *p, int step, int n, int thread)
             continue;
         pcv_layer_tail(l, p->m->plan.k, rows,
                        p->a.ctx + (size_t)item * p->a.ctx_floats + (size_t)row0 * (size_t)l->d.v,
-                       n == 0 ? bp->latents + at : x, x, 0, pcv_pass_scratch(p, thread));
+                       n == 0 ? bp->latents + at : x, x, pcv_pass_scratch(p, thread));
     }
     pcv_pool_barrier(p->pool);
 }
@@ -184,7 +184,7 @@ static void dense_queries(struct pcv_pass *p, const struct pcv_layer *l, const f
     p->m->plan.k->norm(xn, l->d.q_dim, x, l->d.q_dim, l->norm_q.gamma, l->norm_q.beta, latents,
                        l->d.q_dim, l->eps);
     pcv_linear(p->m->plan.k, latents, l->d.qk, l->d.q_dim, xn, l->d.q_dim, l->q.w, l->q.b, a->q,
-               l->d.qk, 0, 0);
+               l->d.qk, false);
 }
 
 /* Threads share tokens by thread index: the dense path has no units, only halves. */

@@ -1,7 +1,7 @@
 #include "lib/model/plan.h"
 
 #include "lib/base/mem.h"
-#include "lib/kernel/gemm.h"
+#include "lib/kernel/linear.h"
 #include "lib/model/cost.h"
 
 #include <stdlib.h>
@@ -67,7 +67,7 @@ static void project_part(int i, int n, void *arg)
     else
         p->k->norm(t, p->in, x, p->in, p->norm->gamma, p->norm->beta, rows, p->in, p->eps);
     pcv_linear(p->k, rows, p->out, p->in, t, p->in, p->w->w, p->gamma ? NULL : p->w->b,
-               p->y + (size_t)row0 * p->out, p->out, 0, 0);
+               p->y + (size_t)row0 * p->out, p->out, false);
 }
 
 static int project(struct project *p, struct pcv_pool *pool, struct pcv_err *e)

@@ -54,6 +54,8 @@ static size_t thread_need(const struct pcv_model *m, int block)
 static void size_arrays(struct pcv_ws_arrays *a, const struct pcv_model *m, int threads)
 {
     const struct pcv_blueprint *bp = &m->bp;
+    const int block = pcv_ws_block(bp->num_latents, threads);
+    const size_t lanes = pcv_panel_need(bp->num_latents, block);
     const size_t latents = (size_t)bp->num_latents;
 
     for (int i = 0; i < bp->ncross; i++) {
@@ -68,15 +70,16 @@ static void size_arrays(struct pcv_ws_arrays *a, const struct pcv_model *m, int 
                 most(a->cross_u_floats, latents * (size_t)d->heads * (size_t)d->kv_dim);
     }
     for (int i = 0; i < bp->nself; i++) {
-        a->q_floats = most(a->q_floats, latents * (size_t)bp->self[i].d.qk);
-        a->v_floats = most(a->v_floats, latents * (size_t)bp->self[i].d.v);
+        a->q_floats = most(a->q_floats, lanes * (size_t)bp->self[i].d.qk);
+        a->v_floats = most(a->v_floats, lanes * (size_t)bp->self[i].d.v);
     }
     for (int i = 0; i < bp->ntasks; i++)
         a->decode_floats = most(a->decode_floats, pcv_decode_item_need(&m->plan.decoder[i]));
+    a->panels_floats = pcv_pad_floats(lanes * (size_t)bp->d_latents);
     a->k_floats = a->q_floats = pcv_pad_floats(a->q_floats);
     a->v_floats = pcv_pad_floats(a->v_floats);
     a->decode_floats = pcv_pad_floats(a->decode_floats);
-    a->thread_floats = thread_need(m, pcv_ws_block(bp->num_latents, threads));
+    a->thread_floats = thread_need(m, block);
 }
 
 struct pcv_ws_arrays pcv_ws_carve(struct pcv_bump *b, const struct pcv_model *m, int items,
@@ -91,6 +94,7 @@ struct pcv_ws_arrays pcv_ws_carve(struct pcv_bump *b, const struct pcv_model *m,
     a.ctx = pcv_take(b, n * a.ctx_floats);
     a.cross_q = pcv_take(b, n * a.cross_q_floats);
     a.cross_u = pcv_take(b, n * a.cross_u_floats);
+    a.panels = pcv_take(b, sets * a.panels_floats);
     a.q = pcv_take(b, sets * a.q_floats);
     a.k = pcv_take(b, sets * a.k_floats);
     a.v = pcv_take(b, sets * a.v_floats);

@@ -12,11 +12,12 @@ struct pcv_ws_arrays {
     float *ctx;     /* [items, N, v of the encoder] */
     float *cross_q; /* [items, N, qk]: queries of changed latents, where the input is read again */
     float *cross_u; /* [items, heads, N, C]: absorbed */
-    float *q, *k, *v; /* [sets, N, qk | qk | v] of the process stack; see sets */
+    float *panels;    /* [sets, N, D] latents in panels, and */
+    float *q, *k, *v; /* [sets, N, qk | qk | v] of the process stack, too; see sets */
     float *decode;    /* [items, decode_floats] what decoders prepare of an item */
     float *thread;    /* [threads, thread_floats] */
     size_t ctx_floats, cross_q_floats, cross_u_floats;
-    size_t q_floats, k_floats, v_floats, decode_floats, thread_floats;
+    size_t panels_floats, q_floats, k_floats, v_floats, decode_floats, thread_floats;
 };
 
 /* An item of its own per thread, or two sets in turn where threads share an item. */
@@ -25,8 +26,7 @@ static inline int pcv_ws_sets(int threads)
     return threads > 1 ? threads : 1;
 }
 
-/* Rows of latents that a thread takes at a time: fixed by the model and the number of threads,
- * never by the batch, so that every product has the same shape in any company. */
+/* Rows of latents that a thread takes at a time. */
 int pcv_ws_block(int latents, int threads);
 
 /* Items that go through the stages together. More would only take memory: a product of a few

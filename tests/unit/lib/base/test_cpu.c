@@ -72,6 +72,8 @@ static void kernels_follow_the_cpu(void **state)
     assert_string_equal(pcv_isa(), pcv_kernels_for(pcv_cpu_detect())->name);
 #if defined(__x86_64__)
     assert_string_equal(pcv_kernels_for((struct pcv_cpu){.avx2_fma = true})->name, "avx2");
+    assert_string_equal(pcv_kernels_for((struct pcv_cpu){.avx2_fma = true, .avx512 = true})->name,
+                        "avx512");
     assert_true(pcv_cpu_detect().avx2_fma || !pcv_cpu_detect().avx512);
 #endif
 }

@@ -1,5 +1,6 @@
 /* Products against three loops in double precision. */
 #include "lib/kernel/gemm.h"
+#include "lib/kernel/linear.h"
 
 #include "tests/unit/check.h"
 
@@ -76,27 +77,27 @@ static void products_match(void **state)
     }
 }
 
-/* Small weights, large ones, stable or not, with bias or without, added or not. */
+/* Many rows or few, with bias or without, added or not. */
 static void linear_matches_on_every_path(void **state)
 {
     static const struct {
         int out, in;
-    } sizes[] = {{1, 1}, {10, 64}, {65, 131}, {256, 256}, {256, 257}, {301, 299}};
+    } sizes[] = {{1, 1}, {10, 64}, {65, 131}, {256, 256}, {256, 257}, {601, 299}, {513, 1030}};
     const struct pcv_kernels *tables[] = {&pcv_kernels_scalar, pcv_kernels_for(pcv_cpu_detect())};
 
     (void)state;
     for (size_t s = 0; s < LEN(sizes); s++)
         for (int way = 0; way < 32; way++) {
-            const int out = sizes[s].out, in = sizes[s].in, m = 1 + way % 9;
-            const int stable = way & 1, accumulate = way & 2, ldx = in + 2, ldy = out + 1;
+            const int out = sizes[s].out, in = sizes[s].in, m = 1 + 7 * way % 60;
+            const int few = way & 1, accumulate = way & 2, ldx = in + 2, ldy = out + 1;
             float *x = random_new(&seed, (size_t)(m * ldx), 0, 1);
             float *w = random_new(&seed, (size_t)(out * in), 0, 1);
             float *bias = way & 4 ? random_new(&seed, (size_t)out, 0, 1) : NULL;
             float *y = result(m, out, ldy, accumulate);
             float *want = naive(m, out, in, x, ldx, w, 1, in, bias, accumulate ? y : NULL, ldy);
 
-            pcv_linear(tables[way >> 3 & 1], m, out, in, x, ldx, w, bias, y, ldy, accumulate,
-                       stable);
+            (few ? pcv_linear_few : pcv_linear)(tables[way >> 3 & 1], m, out, in, x, ldx, w, bias,
+                                                y, ldy, accumulate);
             check_rows(y, ldy, want, m, out, "linear");
             free(x);
             free(w);
@@ -106,27 +107,29 @@ static void linear_matches_on_every_path(void **state)
         }
 }
 
-/* Forced, or with small weights: a row alone gives the bits it gives among others. */
-static void stable_rows_are_stable(void **state)
+/* A row alone gives the bits it gives among others. */
+static void rows_are_stable(void **state)
 {
     static const struct {
-        int out, in, stable;
-    } sizes[] = {{256, 256, 0}, {17, 33, 0}, {262, 768, 1}, {300, 301, 1}};
+        int out, in, few;
+    } sizes[] = {{256, 256, 0}, {17, 33, 0}, {262, 768, 1}, {300, 301, 1}, {530, 700, 0}};
     const struct pcv_kernels *k = pcv_kernels_for(pcv_cpu_detect());
 
     (void)state;
     for (size_t s = 0; s < LEN(sizes); s++) {
-        const int out = sizes[s].out, in = sizes[s].in, m = 7;
+        const int out = sizes[s].out, in = sizes[s].in, m = 61;
         float *x = random_new(&seed, (size_t)(m * in), 0, 1);
         float *w = random_new(&seed, (size_t)(out * in), 0, 1);
         float *bias = random_new(&seed, (size_t)out, 0, 1);
         float *y = malloc((size_t)(m * out) * sizeof(*y)),
               *alone = malloc(sizeof(*y) * (size_t)out);
+        typeof(pcv_linear) *linear;
 
         assert_true(y && alone);
-        pcv_linear(k, m, out, in, x, in, w, bias, y, out, 0, sizes[s].stable);
+        linear = sizes[s].few ? pcv_linear_few : pcv_linear;
+        linear(k, m, out, in, x, in, w, bias, y, out, false);
         for (int i = 0; i < m; i++) {
-            pcv_linear(k, 1, out, in, x + i * in, in, w, bias, alone, out, 0, sizes[s].stable);
+            linear(k, 1, out, in, x + i * in, in, w, bias, alone, out, false);
             CHECK_BITS(y + i * out, alone, (size_t)out);
         }
         free(x);
@@ -172,7 +175,7 @@ int main(void)
         cmocka_unit_test(the_calling_thread_is_enough),
         cmocka_unit_test(products_match),
         cmocka_unit_test(linear_matches_on_every_path),
-        cmocka_unit_test(stable_rows_are_stable),
+        cmocka_unit_test(rows_are_stable),
         cmocka_unit_test(products_do_not_depend_on_addresses),
     };
 

@@ -1,0 +1,104 @@
+/* panel.h - inner loops over panels: rows side by side, so that every lane of a vector is a row.
+ *
+ * A panel holds up to `lanes` rows of a matrix: channel c of row i at panel[c * lanes + i]. A sum
+ * over channels then never crosses lanes, a weight is one broadcast for all rows, what a product
+ * writes is what the next one reads, and weights are read where they lie, in the mapping: nothing
+ * is packed between a layer's first product and its last.
+ *
+ * A matrix of many rows is cut into blocks (of a thread), blocks into panels (pcv_panel_rows).
+ * Lanes beyond a panel's rows hold numbers nobody reads.
+ *
+ * Row-stable: a row's result depends on that row's inputs alone, bit for bit, wherever the row
+ * stands. Products add up k in steps of PCV_PANEL_DEPTH, and those sums in order, whatever the
+ * instruction set. Panels are 32-byte aligned, weights need not be; pointers do not alias unless
+ * said. Cannot fail; any thread. panel_scalar.c is the specification. */
+#ifndef PCV_KERNEL_PANEL_H
+#define PCV_KERNEL_PANEL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+enum {
+    PCV_PANEL_DEPTH = 256,    /* channels of a panel that stay in the first cache, one product long */
+    PCV_PANEL_MOST_LANES = 48
+};
+
+/* A matrix in panels, from the channel on that is wanted first. */
+struct pcv_panels {
+    const float *at;
+    size_t step; /* floats from panel to panel: channels x lanes */
+    int rows;    /* all of them */
+    int block;   /* after so many rows a new panel begins */
+};
+
+/* C[rows, n] = A[rows, k] W[n, k]^T + bias, or C += that. All in panels but the weights. */
+struct pcv_product {
+    int rows; /* of one block */
+    int n, k;
+    const float *a;
+    size_t a_step;
+    const float *w;
+    size_t ldw;
+    const float *bias; /* [n] or NULL */
+    float *c;
+    size_t c_step;
+    bool add;
+};
+
+struct pcv_panel_kernels {
+    int lanes;
+
+    /* Between row-major x [rows, n] and one panel; unpack adds to x where `add`. */
+    void (*pack)(float *panel, const float *x, size_t ldx, int rows, int n);
+    void (*unpack)(float *x, size_t ldx, const float *panel, int rows, int n, bool add);
+
+    /* y = LayerNorm(x) over n channels; gamma and beta may be NULL; y may alias x. */
+    void (*norm)(float *y, const float *x, const float *gamma, const float *beta, int rows, int n,
+                 float eps);
+
+    void (*product)(const struct pcv_product *p);
+
+    /* s [keys, lanes] = k q of the panel q [dk, lanes] against every row of keys. */
+    void (*scores)(float *s, const float *q, const struct pcv_panels *keys, int rows, int dk);
+
+    /* s = exp(scale (s - max)) per lane; inverse [lanes] = 1 / sum. */
+    void (*softmax)(float *s, float *inverse, int rows, int keys, float scale);
+
+    /* c [dv, lanes] = inverse (sum of s times values): what attention reads. */
+    void (*mix)(float *c, const float *s, const float *inverse, const struct pcv_panels *values,
+                int rows, int dv);
+
+    void (*gelu_erf)(float *x, int rows, int n); /* in place */
+    void (*gelu_tanh)(float *x, int rows, int n);
+    void (*multiply)(float *x, const float *y, int rows, int n); /* x *= y */
+};
+
+extern const struct pcv_panel_kernels pcv_panel_scalar;
+extern const struct pcv_panel_kernels pcv_panel_avx2;   /* where the CPU has AVX2 and FMA */
+extern const struct pcv_panel_kernels pcv_panel_avx512; /* where it has AVX-512 F and VL too */
+
+/* Rows of a block's next panel when `left` are left. A vector or less too many for one panel make
+ * two of two vectors each: one vector alone leaves the processor waiting. */
+static inline int pcv_panel_rows(int left, int lanes)
+{
+    if (left > lanes && left <= lanes + lanes / 3)
+        return lanes - lanes / 3;
+    return left < lanes ? left : lanes;
+}
+
+/* Panels of one block. */
+static inline int pcv_panel_count(int rows, int lanes)
+{
+    return (rows + lanes - 1) / lanes;
+}
+
+/* Floats per channel of a matrix in panels; enough for every instruction set. */
+static inline size_t pcv_panel_need(int rows, int block)
+{
+    const int blocks = (rows + block - 1) / block;
+
+    return (size_t)blocks * (size_t)pcv_panel_count(block, PCV_PANEL_MOST_LANES) *
+           PCV_PANEL_MOST_LANES;
+}
+
+#endif

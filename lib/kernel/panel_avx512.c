@@ -1,0 +1,47 @@
+/* panel_avx512.c - panels of 48 rows: three vectors of sixteen. */
+#if defined(__x86_64__)
+
+#include "lib/kernel/transpose_avx2.h"
+
+typedef __m512 vf;
+
+enum { VW = 16, J3 = 8, J2 = 12, J1 = 12 };
+
+#define vset1 _mm512_set1_ps
+#define vload _mm512_loadu_ps
+#define vstore _mm512_storeu_ps
+#define vadd _mm512_add_ps
+#define vsub _mm512_sub_ps
+#define vmul _mm512_mul_ps
+#define vdiv _mm512_div_ps
+#define vmax _mm512_max_ps
+#define vfma _mm512_fmadd_ps
+#define vsqrt _mm512_sqrt_ps
+
+/* A function of eight floats on both halves. */
+#define HALVES(name, f)                                                                            \
+    static inline vf name(vf x)                                                                    \
+    {                                                                                              \
+        const v8 low = f(_mm512_castps512_ps256(x)), high = f(_mm512_extractf32x8_ps(x, 1));       \
+                                                                                                   \
+        return _mm512_insertf32x8(_mm512_castps256_ps512(low), high, 1);                           \
+    }
+HALVES(vexp2, exp2_below8)
+HALVES(vgelu_erf, erf_gelu8)
+HALVES(vgelu_tanh, tanh_gelu8)
+#undef HALVES
+
+static void pack(float *panel, const float *x, size_t ldx, int rows, int n)
+{
+    pack_lanes(panel, 3 * VW, x, ldx, rows, n);
+}
+
+static void unpack(float *x, size_t ldx, const float *panel, int rows, int n, bool add)
+{
+    unpack_lanes(x, ldx, panel, 3 * VW, rows, n, add);
+}
+
+#define TABLE pcv_panel_avx512
+#include "lib/kernel/panel_vector.h"
+
+#endif

@@ -1,0 +1,78 @@
+/* transpose_avx2.h - rows into panels and back, eight by eight. */
+#ifndef PCV_KERNEL_TRANSPOSE_AVX2_H
+#define PCV_KERNEL_TRANSPOSE_AVX2_H
+
+#include "lib/kernel/math_avx2.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+static inline void transpose8(v8 r[8])
+{
+    v8 t[8], u[8];
+
+    for (int i = 0; i < 8; i += 2) {
+        t[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
+        t[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
+    }
+    for (int i = 0; i < 8; i += 4) {
+        u[i] = _mm256_shuffle_ps(t[i], t[i + 2], 0x44);
+        u[i + 1] = _mm256_shuffle_ps(t[i], t[i + 2], 0xee);
+        u[i + 2] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0x44);
+        u[i + 3] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0xee);
+    }
+    for (int i = 0; i < 4; i++) {
+        r[i] = _mm256_permute2f128_ps(u[i], u[i + 4], 0x20);
+        r[i + 4] = _mm256_permute2f128_ps(u[i], u[i + 4], 0x31);
+    }
+}
+
+/* Row-major x [rows, n] into one panel; lanes beyond the rows become 0. */
+static inline void pack_lanes(float *panel, int lanes, const float *x, size_t ldx, int rows, int n)
+{
+    for (int i = 0; i < lanes; i += 8) {
+        int c = 0;
+
+        for (; i + 8 <= rows && c + 8 <= n; c += 8) {
+            v8 r[8];
+
+            for (int j = 0; j < 8; j++)
+                r[j] = _mm256_loadu_ps(x + (size_t)(i + j) * ldx + c);
+            transpose8(r);
+            for (int j = 0; j < 8; j++)
+                _mm256_storeu_ps(panel + (size_t)(c + j) * (size_t)lanes + i, r[j]);
+        }
+        for (; c < n; c++)
+            for (int j = i; j < i + 8; j++)
+                panel[(size_t)c * (size_t)lanes + j] = j < rows ? x[(size_t)j * ldx + c] : 0;
+    }
+}
+
+static inline void unpack_lanes(float *x, size_t ldx, const float *panel, int lanes, int rows,
+                                int n, bool add)
+{
+    for (int i = 0; i < rows; i += 8) {
+        int c = 0;
+
+        for (; i + 8 <= rows && c + 8 <= n; c += 8) {
+            v8 r[8];
+
+            for (int j = 0; j < 8; j++)
+                r[j] = _mm256_loadu_ps(panel + (size_t)(c + j) * (size_t)lanes + i);
+            transpose8(r);
+            for (int j = 0; j < 8; j++) {
+                float *at = x + (size_t)(i + j) * ldx + c;
+
+                _mm256_storeu_ps(at, add ? _mm256_add_ps(_mm256_loadu_ps(at), r[j]) : r[j]);
+            }
+        }
+        for (; c < n; c++)
+            for (int j = i; j < i + 8 && j < rows; j++) {
+                float *at = x + (size_t)j * ldx + c;
+
+                *at = (add ? *at : 0) + panel[(size_t)c * (size_t)lanes + j];
+            }
+    }
+}
+
+#endif
