@@ -1,7 +1,6 @@
 /* decode_learned.c - output queries that are rows of a table: the masked LM's positions, a
  * classifier's one query. Their LayerNorm and projection are constants of the model. */
 #include "lib/attention/decode_internal.h"
-#include "lib/kernel/gemm.h"
 #include "lib/kernel/linear.h"
 
 #include <math.h>
@@ -130,11 +129,12 @@ static void attend_absorbed(const struct pcv_decoder *d, const struct pcv_kernel
     };
 
     for (int h = 0; h < l->d.heads; h++) {
-        pcv_gemm_nn(rows, c, dk, q + (size_t)h * dk, l->d.qk, l->k.w + (size_t)h * dk * c, c, sc->u,
-                    c, 0);
+        pcv_rows_nn(k, rows, c, dk, q + (size_t)h * dk, l->d.qk, l->k.w + (size_t)h * dk * c, c,
+                    sc->u, c, 0);
         pcv_attend_rows(&a, k, rows, sc->u, c, sc->agg, c, sc->scores);
         pcv_linear(k, rows, dv, c, sc->agg, c, l->val.w + (size_t)h * dv * c,
-                   l->val.b ? l->val.b + (size_t)h * dv : NULL, ctx + (size_t)h * dv, l->d.v, false);
+                   l->val.b ? l->val.b + (size_t)h * dv : NULL, ctx + (size_t)h * dv, l->d.v,
+                   false);
     }
 }
 

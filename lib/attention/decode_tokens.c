@@ -13,7 +13,6 @@
  * gain from being factored (d->written): their tables are longer than they are many, or they are
  * wide content. */
 #include "lib/attention/decode_internal.h"
-#include "lib/kernel/gemm.h"
 #include "lib/kernel/linear.h"
 
 #include <math.h>
@@ -108,7 +107,7 @@ static void absorb_queries(const struct pcv_decoder *d, const struct pcv_kernels
     const float scale = 1.0f / sqrtf((float)dk);
     const float *wq = l->q.w + (size_t)h * dk * c;
 
-    pcv_gemm_nn(rows, c, dk, p->keys + (size_t)row0 * l->d.qk + (size_t)h * dk, l->d.qk, wq, c,
+    pcv_rows_nn(k, rows, c, dk, p->keys + (size_t)row0 * l->d.qk + (size_t)h * dk, l->d.qk, wq, c,
                 p->kq + ((size_t)h * d->latents + row0) * c, c, 0);
     for (int i = row0; i < row0 + rows; i++) {
         const float *key = p->keys + (size_t)i * l->d.qk + (size_t)h * dk;
@@ -151,8 +150,8 @@ static void meet_groups(const struct pcv_decoder *d, const struct pcv_kernels *k
 
         gather_group(d, p, g, h, row0, rows, own);
         if (g->kind == PCV_GROUP_TABLE) {
-            pcv_gemm_nt(g->rows, rows, g->n, g->table, g->n, own, g->n, tables + row0, d->latents,
-                        0);
+            pcv_rows_nt(k, g->rows, rows, g->n, g->table, g->n, own, g->n, tables + row0,
+                        d->latents, 0);
             tables += (size_t)g->rows * d->latents;
         }
         for (int i = 0; i < rows; i++) {
@@ -191,7 +190,7 @@ void pcv_decode_tokens_prepare(const struct pcv_decoder *d, const struct pcv_ker
     for (int h = 0; h < l->d.heads && !job->plain; h++) {
         absorb_queries(d, k, &p, h, row0, rows);
         meet_groups(d, k, &job->queries->segment[0], &p, h, row0, rows, sc.own);
-        pcv_gemm_nt(rows, n, dv, p.values + (size_t)row0 * v + (size_t)h * dv, v,
+        pcv_rows_nt(k, rows, n, dv, p.values + (size_t)row0 * v + (size_t)h * dv, v,
                     l->out.w + (size_t)h * dv, v, p.vo + ((size_t)h * d->latents + row0) * n, n, 0);
     }
 }
@@ -214,7 +213,7 @@ static void score(const struct pcv_decoder *d, const struct pcv_kernels *k,
         if (s->group[j].kind == PCV_GROUP_DENSE) {
             const int raw = s->group[j].raw;
 
-            pcv_gemm_nt(rows, n, raw, sc->x, raw, p->content + at * c, c, sc->scores, n, 0);
+            pcv_rows_nt(k, rows, n, raw, sc->x, raw, p->content + at * c, c, sc->scores, n, 0);
             any = true;
         }
     if (!any)
@@ -306,7 +305,7 @@ void pcv_decode_tokens_tile(const struct pcv_decoder *d, const struct pcv_kernel
         for (int h = 0; h < l->d.heads; h++) {
             score(d, k, job, &p, h, row0, rows, &sc);
             k->softmax(sc.scores, n, rows, n, 1.0f);
-            pcv_gemm_nn(rows, c, n, sc.scores, n, p.vo + (size_t)h * n * c, c, sc.out, c, 1);
+            pcv_rows_nn(k, rows, c, n, sc.scores, n, p.vo + (size_t)h * n * c, c, sc.out, c, 1);
         }
         pcv_layer_mlp(l, k, rows, sc.out, sc.tail);
     }

@@ -40,8 +40,8 @@ struct pcv_encoder {
 
 /* u_h = gamma (Wk_h^T q_h) / sqrt(qk / heads) for `rows` queries q [rows, qk]: [rows, C] for each
  * head, at u + h * head_step. */
-void pcv_encode_absorb(const struct pcv_layer *l, const float *q, int rows, float *u,
-                       size_t head_step);
+void pcv_encode_absorb(const struct pcv_layer *l, const struct pcv_kernels *k, const float *q,
+                       int rows, float *u, size_t head_step);
 
 enum {
     PCV_ENCODE_BLOCK = 32,  /* queries that pass over the tokens together */

@@ -2,7 +2,6 @@
  */
 #include "lib/attention/encode.h"
 
-#include "lib/kernel/gemm.h"
 #include "lib/kernel/linear.h"
 
 #include <math.h>

@@ -18,7 +18,6 @@
  * and goes through matrix products tile by tile. */
 #include "lib/attention/encode.h"
 
-#include "lib/kernel/gemm.h"
 #include "lib/kernel/linear.h"
 
 #include <float.h>
@@ -82,8 +81,8 @@ size_t pcv_encode_factored_need(const struct pcv_encoder *enc, int table_rows)
     return count.used;
 }
 
-void pcv_encode_absorb(const struct pcv_layer *l, const float *q, int rows, float *u,
-                       size_t head_step)
+void pcv_encode_absorb(const struct pcv_layer *l, const struct pcv_kernels *k, const float *q,
+                       int rows, float *u, size_t head_step)
 {
     const int dk = l->d.qk / l->d.heads, channels = l->d.kv_dim;
     const float scale = 1.0f / sqrtf((float)dk);
@@ -91,7 +90,7 @@ void pcv_encode_absorb(const struct pcv_layer *l, const float *q, int rows, floa
     for (int h = 0; h < l->d.heads; h++) {
         float *of = u + (size_t)h * head_step;
 
-        pcv_gemm_nn(rows, channels, dk, q + (size_t)h * dk, l->d.qk,
+        pcv_rows_nn(k, rows, channels, dk, q + (size_t)h * dk, l->d.qk,
                     l->k.w + (size_t)h * dk * channels, channels, of, channels, 0);
         for (int i = 0; i < rows; i++)
             for (int c = 0; c < channels; c++)
@@ -130,7 +129,8 @@ static void start_table(struct pass *p, struct group_state *st, const float *u_a
     for (int i = 0; i < p->rows; i++)
         pcv_group_gather(g, u_all + (size_t)i * channels, st->u + (size_t)i * g->n);
     if (!st->direct)
-        pcv_gemm_nt(p->rows, g->rows, g->n, st->u, g->n, g->table, g->n, st->scores, g->rows, 0);
+        pcv_rows_nt(p->k, p->rows, g->rows, g->n, st->u, g->n, g->table, g->n, st->scores, g->rows,
+                    0);
 }
 
 /* Lays the groups' arrays into scratch and computes u by group. */
@@ -220,10 +220,10 @@ static void prepare_tile(struct pass *p, int64_t m0, int n)
         const struct pcv_group *g = st->g;
 
         if (st->direct) {
-            pcv_gemm_nt(p->rows, n, g->n, st->u, g->n, g->table + (size_t)m0 * g->n, g->n,
+            pcv_rows_nt(p->k, p->rows, n, g->n, st->u, g->n, g->table + (size_t)m0 * g->n, g->n,
                         p->s_tile, TILE, 1);
         } else if (is_product(p, st)) {
-            pcv_gemm_nn(p->rows, n, g->raw, st->u, g->raw, g->planes + m0, (int)p->s->tokens,
+            pcv_rows_nn(p->k, p->rows, n, g->raw, st->u, g->raw, g->planes + m0, (int)p->s->tokens,
                         p->s_tile, TILE, 1);
         } else if (is_gathered(p, st)) {
             for (int i = 0; i < p->rows; i++)
@@ -354,11 +354,11 @@ static void pass_tile(struct pass *p, int64_t m0, int64_t m1)
         const struct group_state *st = &p->group[j];
 
         if (st->direct)
-            pcv_gemm_nn(p->rows, st->g->n, (int)(m1 - m0), p->s_tile, TILE,
+            pcv_rows_nn(p->k, p->rows, st->g->n, (int)(m1 - m0), p->s_tile, TILE,
                         st->g->table + (size_t)m0 * st->g->n, st->g->n, st->sum, st->g->n, 1);
         else if (is_product(p, st))
-            pcv_gemm_nt(p->rows, st->g->raw, (int)(m1 - m0), p->s_tile, TILE, st->g->planes + m0,
-                        (int)p->s->tokens, st->sum, st->g->raw, 1);
+            pcv_rows_nt(p->k, p->rows, st->g->raw, (int)(m1 - m0), p->s_tile, TILE,
+                        st->g->planes + m0, (int)p->s->tokens, st->sum, st->g->raw, 1);
     }
 }
 
@@ -371,7 +371,7 @@ static void finish_group(struct pass *p, const struct group_state *st, int chann
     const struct pcv_group *g = st->g;
 
     if (g->kind == PCV_GROUP_TABLE && !st->direct)
-        pcv_gemm_nn(p->rows, g->n, g->rows, st->sum, g->rows, g->table, g->n, own, g->n, 0);
+        pcv_rows_nn(p->k, p->rows, g->n, g->rows, st->sum, g->rows, g->table, g->n, own, g->n, 0);
     for (int i = 0; i < p->rows; i++) {
         float *v = own + (size_t)i * g->n;
         const float *sum = st->sum + (size_t)i * st->width;

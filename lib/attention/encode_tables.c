@@ -8,7 +8,7 @@
  * of a tile of tokens, which all latents read while it is in the cache. */
 #include "lib/attention/encode.h"
 
-#include "lib/kernel/gemm.h"
+#include "lib/kernel/linear.h"
 
 #include <float.h>
 #include <math.h>
@@ -112,13 +112,13 @@ void pcv_encode_tables(const struct pcv_encoder *enc, const struct pcv_kernels *
             for (int i0 = 0; i0 < latents; i0 += QUERIES) {
                 const int rows = latents - i0 < QUERIES ? latents - i0 : QUERIES;
 
-                pcv_gemm_nt(rows, n, dk, q + (size_t)i0 * d->qk + (size_t)head * dk, d->qk, sc.keys,
-                            dk, sc.scores, n, 0);
+                pcv_rows_nt(k, rows, n, dk, q + (size_t)i0 * d->qk + (size_t)head * dk, d->qk,
+                            sc.keys, dk, sc.scores, n, 0);
                 for (int i = 0; i < rows; i++)
                     online(k, sc.scores + (size_t)i * n, n, scale, &sc.max[i0 + i], &sc.sum[i0 + i],
                            ctx + (size_t)(i0 + i) * d->v, dv);
-                pcv_gemm_nn(rows, dv, n, sc.scores, n, sc.values, dv, ctx + (size_t)i0 * d->v, d->v,
-                            1);
+                pcv_rows_nn(k, rows, dv, n, sc.scores, n, sc.values, dv, ctx + (size_t)i0 * d->v,
+                            d->v, 1);
             }
         }
     }

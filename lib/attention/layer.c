@@ -1,7 +1,6 @@
 #include "lib/attention/layer.h"
 
 #include "lib/base/bump.h"
-#include "lib/kernel/gemm.h"
 #include "lib/kernel/linear.h"
 
 #include <string.h>
@@ -240,10 +239,10 @@ void pcv_attend_rows(const struct pcv_attend *a, const struct pcv_kernels *k, in
                      const float *q, int ldq, float *ctx, int ldctx, float *scores)
 {
     for (int h = 0; h < a->heads; h++) {
-        pcv_gemm_nt(rows, a->nkv, a->dk, q + (size_t)h * a->dk, ldq,
+        pcv_rows_nt(k, rows, a->nkv, a->dk, q + (size_t)h * a->dk, ldq,
                     a->keys + (size_t)h * a->key_step, a->ldk, scores, a->nkv, 0);
         k->softmax(scores, a->nkv, rows, a->nkv, a->scale);
-        pcv_gemm_nn(rows, a->dv, a->nkv, scores, a->nkv, a->values + (size_t)h * a->value_step,
+        pcv_rows_nn(k, rows, a->dv, a->nkv, scores, a->nkv, a->values + (size_t)h * a->value_step,
                     a->ldv, ctx + (size_t)h * a->dv, ldctx, 0);
     }
 }

@@ -71,7 +71,7 @@ struct pcv_kernels {
 };
 
 extern const struct pcv_kernels pcv_kernels_scalar;
-extern const struct pcv_kernels pcv_kernels_avx2; /* call only where the CPU has AVX2 and FMA */
+extern const struct pcv_kernels pcv_kernels_avx2;   /* call only where the CPU has AVX2 and FMA */
 extern const struct pcv_kernels pcv_kernels_avx512; /* AVX2's, with the panels of AVX-512 */
 
 /* The best table for a CPU. Never NULL. */

@@ -293,7 +293,7 @@ static void weigh_run(float *s, const struct pcv_run *run, float top, float *mar
     sums->bmu += sum8(sbmu);
 }
 
-#define TABLE(isa, panels)                                                                          \
+#define TABLE(isa, panels)                                                                         \
     {                                                                                              \
         .name = isa, .panel = panels, .norm = norm, .softmax = softmax, .exp_sum = exp_sum,        \
         .max = max, .gelu_erf = gelu_erf, .gelu_tanh = gelu_tanh, .axpy = axpy, .scale = scale,    \

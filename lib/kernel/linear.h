@@ -1,19 +1,27 @@
-/* linear.h - rows times weights, row-major on both sides.
+/* linear.h - products with row-major matrices on all sides, through panels.
  *
- * Row-stable. Any thread; takes up to 150 KB of its stack. */
+ * Row-stable, from a few rows on as fast as the processor multiplies, and nothing is packed but the
+ * rows of A, a panel at a time. Any thread; takes up to 150 KB of its stack. */
 #ifndef PCV_KERNEL_LINEAR_H
 #define PCV_KERNEL_LINEAR_H
 
 #include "lib/kernel/kernels.h"
 
-/* Y[m,out] = X[m,in] W[out,in]^T + bias, or Y += that with accumulate. bias may be NULL. Through
- * panels: from a few rows on as fast as the processor multiplies. */
+/* C[m,n] = A[m,k] W[n,k]^T, or C += that. */
+void pcv_rows_nt(const struct pcv_kernels *k, int m, int n, int depth, const float *a, int lda,
+                 const float *w, int ldw, float *c, int ldc, bool add);
+
+/* C[m,n] = A[m,k] B[k,n], or C += that. */
+void pcv_rows_nn(const struct pcv_kernels *k, int m, int n, int depth, const float *a, int lda,
+                 const float *b, int ldb, float *c, int ldc, bool add);
+
+/* Y[m,out] = X[m,in] W[out,in]^T + bias, or Y += that. bias may be NULL. */
 void pcv_linear(const struct pcv_kernels *k, int m, int out, int in, const float *x, int ldx,
-                const float *w, const float *bias, float *y, int ldy, bool accumulate);
+                const float *w, const float *bias, float *y, int ldy, bool add);
 
 /* The same for a handful of rows, without filling panels for them. Bits differ from pcv_linear's:
  * one place in the engine uses one of the two, whoever else is in the batch. */
 void pcv_linear_few(const struct pcv_kernels *k, int m, int out, int in, const float *x, int ldx,
-                    const float *w, const float *bias, float *y, int ldy, bool accumulate);
+                    const float *w, const float *bias, float *y, int ldy, bool add);
 
 #endif

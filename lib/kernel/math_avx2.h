@@ -61,8 +61,8 @@ static inline v8 exp2_below8(v8 t)
     p = _mm256_fmadd_ps(p, f, set1(0x1.ebfbdcp-3f));
     p = _mm256_fmadd_ps(p, f, set1(0x1.62e43p-1f));
     p = _mm256_fmadd_ps(p, f, set1(1.0f));
-    p = _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p),
-                                             _mm256_slli_epi32(_mm256_cvtps_epi32(k), 23)));
+    p = _mm256_castsi256_ps(
+        _mm256_add_epi32(_mm256_castps_si256(p), _mm256_slli_epi32(_mm256_cvtps_epi32(k), 23)));
     return _mm256_andnot_ps(under, p);
 }
 

@@ -19,7 +19,7 @@
 #include <stddef.h>
 
 enum {
-    PCV_PANEL_DEPTH = 256,    /* channels of a panel that stay in the first cache, one product long */
+    PCV_PANEL_DEPTH = 256, /* channels of a panel that stay in the first cache, one product long */
     PCV_PANEL_MOST_LANES = 48
 };
 
@@ -67,6 +67,11 @@ struct pcv_panel_kernels {
     /* c [dv, lanes] = inverse (sum of s times values): what attention reads. */
     void (*mix)(float *c, const float *s, const float *inverse, const struct pcv_panels *values,
                 int rows, int dv);
+
+    /* Row-major C[m, n] = A[m, k] B[k, n], or C += that: here the lanes are columns, and B is read
+     * where it lies. Row-stable as the others. */
+    void (*rows_nn)(int m, int n, int k, const float *a, size_t lda, const float *b, size_t ldb,
+                    float *c, size_t ldc, bool add);
 
     void (*gelu_erf)(float *x, int rows, int n); /* in place */
     void (*gelu_tanh)(float *x, int rows, int n);

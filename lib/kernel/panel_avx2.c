@@ -7,18 +7,18 @@ typedef v8 vf;
 
 enum { VW = 8, J3 = 4, J2 = 6, J1 = 8 };
 
-#define vset1 set1
-#define vload _mm256_loadu_ps
-#define vstore _mm256_storeu_ps
-#define vadd _mm256_add_ps
-#define vsub _mm256_sub_ps
-#define vmul _mm256_mul_ps
-#define vdiv _mm256_div_ps
-#define vmax _mm256_max_ps
-#define vfma _mm256_fmadd_ps
-#define vsqrt _mm256_sqrt_ps
-#define vexp2 exp2_below8
-#define vgelu_erf erf_gelu8
+#define vset1      set1
+#define vload      _mm256_loadu_ps
+#define vstore     _mm256_storeu_ps
+#define vadd       _mm256_add_ps
+#define vsub       _mm256_sub_ps
+#define vmul       _mm256_mul_ps
+#define vdiv       _mm256_div_ps
+#define vmax       _mm256_max_ps
+#define vfma       _mm256_fmadd_ps
+#define vsqrt      _mm256_sqrt_ps
+#define vexp2      exp2_below8
+#define vgelu_erf  erf_gelu8
 #define vgelu_tanh tanh_gelu8
 
 static void pack(float *panel, const float *x, size_t ldx, int rows, int n)

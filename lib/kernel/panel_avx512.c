@@ -7,16 +7,16 @@ typedef __m512 vf;
 
 enum { VW = 16, J3 = 8, J2 = 12, J1 = 12 };
 
-#define vset1 _mm512_set1_ps
-#define vload _mm512_loadu_ps
+#define vset1  _mm512_set1_ps
+#define vload  _mm512_loadu_ps
 #define vstore _mm512_storeu_ps
-#define vadd _mm512_add_ps
-#define vsub _mm512_sub_ps
-#define vmul _mm512_mul_ps
-#define vdiv _mm512_div_ps
-#define vmax _mm512_max_ps
-#define vfma _mm512_fmadd_ps
-#define vsqrt _mm512_sqrt_ps
+#define vadd   _mm512_add_ps
+#define vsub   _mm512_sub_ps
+#define vmul   _mm512_mul_ps
+#define vdiv   _mm512_div_ps
+#define vmax   _mm512_max_ps
+#define vfma   _mm512_fmadd_ps
+#define vsqrt  _mm512_sqrt_ps
 
 /* A function of eight floats on both halves. */
 #define HALVES(name, f)                                                                            \

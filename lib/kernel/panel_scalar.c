@@ -125,6 +125,23 @@ static void mix(float *c, const float *s, const float *inverse, const struct pcv
             c[j * LANES + i] *= inverse[i];
 }
 
+static void rows_nn(int m, int n, int k, const float *a, size_t lda, const float *b, size_t ldb,
+                    float *c, size_t ldc, bool add)
+{
+    for (int i = 0; i < m; i++, a += lda, c += ldc) {
+        for (int j = 0; j < n && !add; j++)
+            c[j] = 0;
+        for (int k0 = 0; k0 < k; k0 += PCV_PANEL_DEPTH)
+            for (int j = 0; j < n; j++) {
+                float sum = 0;
+
+                for (int l = k0; l < k && l < k0 + PCV_PANEL_DEPTH; l++)
+                    sum += a[l] * b[(size_t)l * ldb + (size_t)j];
+                c[j] += sum;
+            }
+    }
+}
+
 static void gelu_erf(float *x, int rows, int n)
 {
     (void)rows;
@@ -153,6 +170,7 @@ const struct pcv_panel_kernels pcv_panel_scalar = {
     .scores = scores,
     .softmax = softmax,
     .mix = mix,
+    .rows_nn = rows_nn,
     .gelu_erf = gelu_erf,
     .gelu_tanh = gelu_tanh,
     .multiply = multiply,

@@ -2,9 +2,9 @@
  * has defined
  *
  *     vf, VW                 a vector of VW floats
- *     J3, J2, J1             columns of a tile 3, 2, 1 vectors wide: J x V sums, V rows of the panel and
- *                            one weight fill the registers; all divide the lanes
- *     vset1 vload vstore vadd vsub vmul vmax vfma vexp2 vgelu_erf vgelu_tanh, pack, unpack, TABLE
+ *     J3, J2, J1             columns of a tile 3, 2, 1 vectors wide: J x V sums, V rows of the
+ * panel and one weight fill the registers; all divide the lanes vset1 vload vstore vadd vsub vmul
+ * vmax vfma vexp2 vgelu_erf vgelu_tanh, pack, unpack, TABLE
  *
  * A tile is the inner loop of every product here: V vectors of rows times J columns. Its columns
  * are weights in place (their channels stand together), keys (theirs stand a panel's width apart,
@@ -18,9 +18,9 @@ enum { LANES = 3 * VW, DEPTH = PCV_PANEL_DEPTH, COLUMNS = 128 };
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 24")
 
-/* s[j][v] += a[k][v] b[k, j] for k < n; b's element at b[k * kb + j * jb]. `next` [n] are columns
- * that will be wanted soon, or NULL. */
-INLINE void sums(vf s[][3], int n, const float *a, const float *b, size_t kb, size_t jb,
+/* s[j][v] += a[k][v] b[k, j] for k < n; a's vectors at a[k * ka], b's element at
+ * b[k * kb + j * jb]. `next` [n] are columns that will be wanted soon, or NULL. */
+INLINE void sums(vf s[][3], int n, const float *a, size_t ka, const float *b, size_t kb, size_t jb,
                  const float *next, const int V, const int J)
 {
 #define STEP(u)                                                                                    \
@@ -28,7 +28,7 @@ INLINE void sums(vf s[][3], int n, const float *a, const float *b, size_t kb, si
         vf x[3];                                                                                   \
         UNROLL                                                                                     \
         for (int v = 0; v < V; v++)                                                                \
-            x[v] = vload(a + (u)*LANES + v * VW);                                                  \
+            x[v] = vload(a + (u)*ka + v * VW);                                                     \
         UNROLL                                                                                     \
         for (int j = 0; j < J; j++) {                                                              \
             const vf w = vset1(b[(u)*kb + j * jb]);                                                \
@@ -50,10 +50,10 @@ INLINE void sums(vf s[][3], int n, const float *a, const float *b, size_t kb, si
         STEP(1);
         STEP(2);
         STEP(3);
-        a += 4 * LANES;
+        a += 4 * ka;
         b += 4 * kb;
     }
-    for (; k < n; k++, a += LANES, b += kb)
+    for (; k < n; k++, a += ka, b += kb)
         STEP(0);
 #undef STEP
 }
@@ -63,8 +63,8 @@ INLINE void clear(vf s[][3], const int V, const int J)
     UNROLL
     for (int j = 0; j < J; j++)
         UNROLL
-        for (int v = 0; v < V; v++)
-            s[j][v] = vset1(0);
+    for (int v = 0; v < V; v++)
+        s[j][v] = vset1(0);
 }
 
 /* ---- products with weights --------------------------------------------------------------------
@@ -83,7 +83,7 @@ INLINE void weigh(const struct pcv_product *p, int kc, const float *a, const flo
     vf s[J1][3];
 
     clear(s, V, J);
-    sums(s, kc, a, w, 1, p->ldw, next, V, J);
+    sums(s, kc, a, LANES, w, 1, p->ldw, next, V, J);
     UNROLL
     for (int j = 0; j < J; j++) {
         const vf bias = vset1(from.first && from.bias ? from.bias[j] : 0);
@@ -188,12 +188,12 @@ INLINE void score(float *s, const float *q, const float *keys, int dk, const int
     vf sum[J1][3];
 
     clear(sum, V, J);
-    sums(sum, dk, q, keys, LANES, 1, NULL, V, J);
+    sums(sum, dk, q, LANES, keys, LANES, 1, NULL, V, J);
     UNROLL
     for (int j = 0; j < J; j++)
         UNROLL
-        for (int v = 0; v < V; v++)
-            vstore(s + j * LANES + v * VW, sum[j][v]);
+    for (int v = 0; v < V; v++)
+        vstore(s + j * LANES + v * VW, sum[j][v]);
 }
 
 INLINE void score_all(float *s, const float *q, const struct pcv_panels *keys, int dk, const int V,
@@ -224,14 +224,14 @@ INLINE void mix_columns(float *c, const float *s, const float *inverse,
     for (int row = 0; row < values->rows;) {
         const struct part p = next_part(values, &row, &at);
 
-        sums(sum, p.rows, s, p.at, 1, LANES, NULL, V, J);
+        sums(sum, p.rows, s, LANES, p.at, 1, LANES, NULL, V, J);
         s += (size_t)p.rows * LANES;
     }
     UNROLL
     for (int j = 0; j < J; j++)
         UNROLL
-        for (int v = 0; v < V; v++)
-            vstore(c + j * LANES + v * VW, vmul(sum[j][v], vload(inverse + v * VW)));
+    for (int v = 0; v < V; v++)
+        vstore(c + j * LANES + v * VW, vmul(sum[j][v], vload(inverse + v * VW)));
 }
 
 INLINE void mix_all(float *c, const float *s, const float *inverse, struct pcv_panels values,
@@ -259,20 +259,108 @@ INLINE void softmax_all(float *s, float *inverse, int keys, float scale, const i
     }
     for (int j = 1; j < keys; j++)
         UNROLL
-        for (int v = 0; v < V; v++)
-            max[v] = vmax(max[v], vload(s + (size_t)j * LANES + v * VW));
+    for (int v = 0; v < V; v++)
+        max[v] = vmax(max[v], vload(s + (size_t)j * LANES + v * VW));
     for (int j = 0; j < keys; j++)
         UNROLL
-        for (int v = 0; v < V; v++) {
-            float *at = s + (size_t)j * LANES + v * VW;
-            const vf e = vexp2(vmul(vsub(vload(at), max[v]), scale2));
+    for (int v = 0; v < V; v++) {
+        float *at = s + (size_t)j * LANES + v * VW;
+        const vf e = vexp2(vmul(vsub(vload(at), max[v]), scale2));
 
-            vstore(at, e);
-            sum[v] = vadd(sum[v], e);
-        }
+        vstore(at, e);
+        sum[v] = vadd(sum[v], e);
+    }
     UNROLL
     for (int v = 0; v < V; v++)
         vstore(inverse + v * VW, vdiv(vset1(1), sum[v]));
+}
+
+/* ---- row-major --------------------------------------------------------------------------------
+ */
+
+struct nn {
+    int m;
+    const float *a;
+    size_t lda;
+    float *c;
+    size_t ldc;
+    bool add;
+};
+
+INLINE void nn_tile(const struct nn *p, int i, int depth, const float *b, size_t ldb, const int V,
+                    const int J)
+{
+    float *c = p->c + (size_t)i * p->ldc;
+    vf s[J1][3];
+
+    clear(s, V, J);
+    sums(s, depth, b, ldb, p->a + (size_t)i * p->lda, 1, p->lda, NULL, V, J);
+    UNROLL
+    for (int j = 0; j < J; j++)
+        UNROLL
+    for (int v = 0; v < V; v++) {
+        float *at = c + (size_t)j * p->ldc + v * VW;
+
+        vstore(at, p->add ? vadd(vload(at), s[j][v]) : s[j][v]);
+    }
+}
+
+INLINE void nn_rows(const struct nn *p, int depth, const float *b, size_t ldb, const int V,
+                    const int J)
+{
+    int i = 0;
+
+    for (; i + J <= p->m; i += J)
+        nn_tile(p, i, depth, b, ldb, V, J);
+    for (; i + 4 <= p->m; i += 4)
+        nn_tile(p, i, depth, b, ldb, V, 4);
+    for (; i < p->m; i++)
+        nn_tile(p, i, depth, b, ldb, V, 1);
+}
+
+/* The last columns, fewer than a vector: in vectors of their own, row after row. */
+static void nn_rest(const struct nn *p, int depth, const float *b, size_t ldb, int n)
+{
+    float columns[DEPTH * VW];
+
+    for (int k = 0; k < depth; k++)
+        for (int j = 0; j < VW; j++)
+            columns[k * VW + j] = j < n ? b[(size_t)k * ldb + (size_t)j] : 0;
+    for (int i = 0; i < p->m; i++) {
+        float sum[VW];
+        const struct nn one = {1, p->a + (size_t)i * p->lda, 0, sum, 0, false};
+
+        nn_tile(&one, 0, depth, columns, VW, 1, 1);
+        for (int j = 0; j < n; j++) {
+            float *at = p->c + (size_t)i * p->ldc + j;
+
+            *at = p->add ? *at + sum[j] : sum[j];
+        }
+    }
+}
+
+static void rows_nn(int m, int n, int k, const float *a, size_t lda, const float *b, size_t ldb,
+                    float *c, size_t ldc, bool add)
+{
+    for (int k0 = 0; k0 < k; k0 += DEPTH) {
+        const int depth = k0 + DEPTH < k ? DEPTH : k - k0;
+        const float *at = b + (size_t)k0 * ldb;
+        struct nn p = {m, a + k0, lda, c, ldc, add || k0 > 0};
+        int j = 0;
+
+        for (; j + 3 * VW <= n; j += 3 * VW, at += 3 * VW, p.c += 3 * VW)
+            nn_rows(&p, depth, at, ldb, 3, J3);
+        if (j + 2 * VW <= n) {
+            nn_rows(&p, depth, at, ldb, 2, J2);
+            j += 2 * VW, at += 2 * VW, p.c += 2 * VW;
+        }
+        if (j + VW <= n) {
+            nn_rows(&p, depth, at, ldb, 1, J1);
+            j += VW, at += VW, p.c += VW;
+        }
+        if (j < n)
+            nn_rest(&p, depth, at, ldb, n - j);
+    }
 }
 
 /* ---- element by element -----------------------------------------------------------------------
@@ -289,18 +377,18 @@ INLINE void norm_all(float *y, const float *x, const float *gamma, const float *
         mean[v] = r[v] = vset1(0);
     for (int c = 0; c < n; c++)
         UNROLL
-        for (int v = 0; v < V; v++)
-            mean[v] = vadd(mean[v], vload(x + (size_t)c * LANES + v * VW));
+    for (int v = 0; v < V; v++)
+        mean[v] = vadd(mean[v], vload(x + (size_t)c * LANES + v * VW));
     UNROLL
     for (int v = 0; v < V; v++)
         mean[v] = vdiv(mean[v], count);
     for (int c = 0; c < n; c++)
         UNROLL
-        for (int v = 0; v < V; v++) {
-            const vf d = vsub(vload(x + (size_t)c * LANES + v * VW), mean[v]);
+    for (int v = 0; v < V; v++) {
+        const vf d = vsub(vload(x + (size_t)c * LANES + v * VW), mean[v]);
 
-            r[v] = vfma(d, d, r[v]);
-        }
+        r[v] = vfma(d, d, r[v]);
+    }
     UNROLL
     for (int v = 0; v < V; v++)
         r[v] = vdiv(vset1(1), vsqrt(vadd(vdiv(r[v], count), vset1(eps))));
@@ -403,6 +491,7 @@ const struct pcv_panel_kernels TABLE = {
     .scores = scores,
     .softmax = softmax,
     .mix = mix,
+    .rows_nn = rows_nn,
     .gelu_erf = gelu_erf,
     .gelu_tanh = gelu_tanh,
     .multiply = multiply,

@@ -39,12 +39,13 @@ size_t pcv_pass_attention_need(const struct pcv_layer_dims *d)
 }
 
 /* Everything about one latent that does not depend on tokens. */
-static void start(const struct pcv_encoder *enc, int latent, const struct scratch *sc)
+static void start(const struct pcv_encoder *enc, const struct pcv_kernels *k, int latent,
+                  const struct scratch *sc)
 {
     const struct pcv_layer_dims *d = &enc->layer->d;
     const size_t c = (size_t)d->kv_dim;
 
-    pcv_encode_absorb(enc->layer, enc->q + (size_t)latent * (size_t)d->qk, 1, sc->u, c);
+    pcv_encode_absorb(enc->layer, k, enc->q + (size_t)latent * (size_t)d->qk, 1, sc->u, c);
     for (int h = 0; h < d->heads; h++) {
         sc->max[h] = -FLT_MAX;
         sc->sum[h] = sc->usum[h] = 0;
@@ -85,7 +86,7 @@ static void map(const struct pcv_encoder *enc, const struct pcv_kernels *k,
     struct pcv_bump bump = {.base = scratch};
     const struct scratch sc = carve(&bump, &enc->layer->d);
 
-    start(enc, latent, &sc);
+    start(enc, k, latent, &sc);
     for (int i = 0; i < t->nsegments; i++)
         for (int64_t m = 0; m < t->segment[i].tokens; m++)
             read_token(enc, k, &t->segment[i], m, &sc, NULL);

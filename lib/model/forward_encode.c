@@ -31,7 +31,7 @@ static void changed_queries(struct pcv_pass *p, const struct pcv_encoder *enc, i
         pcv_linear(p->m->plan.k, rows, l->d.qk, l->d.q_dim, xn, l->d.q_dim, l->q.w, l->q.b, q,
                    l->d.qk, false);
         if (enc->mode == PCV_ENCODE_FACTORED)
-            pcv_encode_absorb(l, q, rows,
+            pcv_encode_absorb(l, p->m->plan.k, q, rows,
                               p->a.cross_u + (size_t)item * p->a.cross_u_floats +
                                   (size_t)row0 * l->d.kv_dim,
                               (size_t)latents * l->d.kv_dim);

@@ -46,10 +46,10 @@ static void leave(struct pcv_pass *p, int item, int x, int from, int to)
     const int n = p->m->bp.d_latents;
 
     for (int b = from; b < to; b++)
-        pcv_panels_to_rows(
-            k, pcv_pass_x(p, item) + (size_t)b * (size_t)p->block * (size_t)n,
-            p->a.panels + (size_t)x * p->a.panels_floats + pcv_self_block(k, p->block, b, n),
-            pcv_self_rows(p->m->bp.num_latents, p->block, b), n);
+        pcv_panels_to_rows(k, pcv_pass_x(p, item) + (size_t)b * (size_t)p->block * (size_t)n,
+                           p->a.panels + (size_t)x * p->a.panels_floats +
+                               pcv_self_block(k, p->block, b, n),
+                           pcv_self_rows(p->m->bp.num_latents, p->block, b), n);
 }
 
 static void whole_item(struct pcv_pass *p, int item, int step, int thread)

@@ -171,7 +171,7 @@ static int plan_first(struct pcv_plan *p, const struct pcv_blueprint *bp, struct
     u = take(p, (size_t)l->d.heads * step);
     if (!u)
         return pcv_fail(e, PCV_ENOMEM, "no memory for absorbed queries");
-    pcv_encode_absorb(l, q, bp->num_latents, u, step);
+    pcv_encode_absorb(l, p->k, q, bp->num_latents, u, step);
     enc->u = u;
     return 0;
 }

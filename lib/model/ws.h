@@ -12,7 +12,7 @@ struct pcv_ws_arrays {
     float *ctx;     /* [items, N, v of the encoder] */
     float *cross_q; /* [items, N, qk]: queries of changed latents, where the input is read again */
     float *cross_u; /* [items, heads, N, C]: absorbed */
-    float *panels;    /* [sets, N, D] latents in panels, and */
+    float *panels;  /* [sets, N, D] latents in panels, and */
     float *q, *k, *v; /* [sets, N, qk | qk | v] of the process stack, too; see sets */
     float *decode;    /* [items, decode_floats] what decoders prepare of an item */
     float *thread;    /* [threads, thread_floats] */

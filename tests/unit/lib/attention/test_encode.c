@@ -40,7 +40,8 @@ static struct world *make_world(int latents, int channels, int heads, int qk, in
     for (int i = 0; i < latents * qk; i++)
         projected[i] = (float)q[i];
     u = floats((size_t)(heads * latents * channels));
-    pcv_encode_absorb(&w->layer, projected, latents, u, (size_t)(latents * channels));
+    pcv_encode_absorb(&w->layer, &pcv_kernels_scalar, projected, latents, u,
+                      (size_t)(latents * channels));
     w->enc = (struct pcv_encoder){
         .layer = &w->layer, .num_latents = latents, .channels = channels, .q = projected, .u = u};
     return w;

@@ -28,8 +28,8 @@ static float *run_blocks(const struct pcv_layer *l, const struct pcv_kernels *ke
     float *out = floats((size_t)(latents * d->q_dim));
 
     for (int b = 0; b < blocks; b++)
-        pcv_rows_to_panels(k, s.x + pcv_self_block(k, block, b, d->q_dim),
-                           x + b * block * d->q_dim, pcv_self_rows(latents, block, b), d->q_dim);
+        pcv_rows_to_panels(k, s.x + pcv_self_block(k, block, b, d->q_dim), x + b * block * d->q_dim,
+                           pcv_self_rows(latents, block, b), d->q_dim);
     for (int b = 0; b < blocks; b++)
         pcv_self_project(&s, k, b, scratch);
     for (int b = 0; b < blocks; b++)
@@ -45,9 +45,8 @@ static void a_layer_matches(void **state)
 {
     static const struct {
         int latents, heads, d, qk, widening;
-    } cases[] = {
-        {1, 1, 8, 8, 1},     {17, 3, 24, 12, 2}, {33, 8, 64, 64, 1}, {70, 2, 10, 6, 4},
-        {16, 4, 48, 32, 1},  {1500, 2, 8, 4, 1}, {40, 2, 300, 260, 1}, {128, 2, 44, 20, 1}};
+    } cases[] = {{1, 1, 8, 8, 1},    {17, 3, 24, 12, 2}, {33, 8, 64, 64, 1},   {70, 2, 10, 6, 4},
+                 {16, 4, 48, 32, 1}, {1500, 2, 8, 4, 1}, {40, 2, 300, 260, 1}, {128, 2, 44, 20, 1}};
     const struct pcv_kernels *tables[] = {&pcv_kernels_scalar, pcv_kernels_for(pcv_cpu_detect())};
 
     (void)state;
@@ -77,7 +76,8 @@ static void a_layer_matches(void **state)
     }
 }
 
-/* With and without residual, in place and beside, few rows or not: ctx is random, not attention's. */
+/* With and without residual, in place and beside, few rows or not: ctx is random, not attention's.
+ */
 static void a_tail_matches(void **state)
 {
     const struct pcv_kernels *k = pcv_kernels_for(pcv_cpu_detect());

@@ -172,10 +172,8 @@ static void the_calling_thread_is_enough(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_calling_thread_is_enough),
-        cmocka_unit_test(products_match),
-        cmocka_unit_test(linear_matches_on_every_path),
-        cmocka_unit_test(rows_are_stable),
+        cmocka_unit_test(the_calling_thread_is_enough),        cmocka_unit_test(products_match),
+        cmocka_unit_test(linear_matches_on_every_path),        cmocka_unit_test(rows_are_stable),
         cmocka_unit_test(products_do_not_depend_on_addresses),
     };
 

@@ -275,7 +275,7 @@ static void force_factored(struct golden *g)
     assert_int_equal(enc->mode, PCV_ENCODE_TABLES);
     g->u = malloc((size_t)d->heads * step * sizeof(*g->u));
     assert_non_null(g->u);
-    pcv_encode_absorb(enc->layer, enc->q, enc->num_latents, g->u, step);
+    pcv_encode_absorb(enc->layer, g->m->plan.k, enc->q, enc->num_latents, g->u, step);
     enc->u = g->u;
     enc->mode = PCV_ENCODE_FACTORED;
 }
