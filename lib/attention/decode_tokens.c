@@ -28,7 +28,7 @@ struct prepared {
     float *kq;            /* [heads, latents, q_dim]: k' */
     float *sum, *add;     /* sum(k'); (Wq beta + bq) . k / sqrt(d) */
     float *base;          /* constant groups and lift biases . k' */
-    float *content;       /* [heads, latents, raw <= q_dim] */
+    float *content;       /* [heads, raw <= q_dim, latents] */
     float *tables;        /* [heads, table_rows, latents], table after table */
     float *vo;            /* [heads, latents, q_dim]: v' */
 };
@@ -57,10 +57,17 @@ struct scratch {
     float *own;    /* [max(tile, block), q_dim] */
     float *q;      /* [tile, qk] plain */
     float *ctx;    /* [tile, v] plain */
-    float *scores; /* [tile, latents] */
+    float *scores; /* [tile, score_step] */
     float *out;    /* [tile, q_dim] */
     float *tail;
 };
+
+/* Floats from row to row of scores: rows of a power of two would compete for the same places in the
+ * cache. */
+static size_t score_step(const struct pcv_decoder *d)
+{
+    return (size_t)d->latents + 16;
+}
 
 static struct scratch carve(struct pcv_bump *b, const struct pcv_decoder *d, int block)
 {
@@ -72,7 +79,7 @@ static struct scratch carve(struct pcv_bump *b, const struct pcv_decoder *d, int
         .x = pcv_take(b, rows * l->q_dim),
         .q = pcv_take(b, rows * l->qk),
         .ctx = pcv_take(b, rows * l->v),
-        .scores = pcv_take(b, rows * d->latents),
+        .scores = pcv_take(b, rows * score_step(d)),
         .out = pcv_take(b, rows * l->q_dim),
         .tail = pcv_take(b, pcv_layer_tail_need(l, PCV_DECODE_TILE)),
         .own = pcv_take(b, most * l->q_dim),
@@ -156,17 +163,22 @@ static void meet_groups(const struct pcv_decoder *d, const struct pcv_kernels *k
         }
         for (int i = 0; i < rows; i++) {
             const float *kg = own + (size_t)i * g->n;
-            float *content = p->content + (at + i) * d->layer->d.q_dim;
+            float *content = p->content + (size_t)h * d->latents * d->layer->d.q_dim + row0 + i;
 
             if (g->kind == PCV_GROUP_CONST) {
                 p->base[at + i] += k->dot(kg, g->value, g->n);
             } else if (g->kind == PCV_GROUP_DENSE && g->lift) {
-                memset(content, 0, (size_t)g->raw * sizeof(float));
-                for (int c = 0; c < g->n; c++)
-                    k->axpy(content, kg[c], g->lift + (size_t)c * g->raw, g->raw);
+                for (int r = 0; r < g->raw; r++) {
+                    float sum = 0;
+
+                    for (int c = 0; c < g->n; c++)
+                        sum += kg[c] * g->lift[(size_t)c * g->raw + r];
+                    content[(size_t)r * d->latents] = sum;
+                }
                 p->base[at + i] += k->dot(kg, g->lift_bias, g->n);
             } else if (g->kind == PCV_GROUP_DENSE) {
-                memcpy(content, kg, (size_t)g->n * sizeof(float));
+                for (int c = 0; c < g->n; c++)
+                    content[(size_t)c * d->latents] = kg[c];
             }
         }
     }
@@ -198,43 +210,47 @@ void pcv_decode_tokens_prepare(const struct pcv_decoder *d, const struct pcv_ker
 /* ---- once per tile
  * ----------------------------------------------------------------------------------- */
 
-/* scores [rows, latents] of one head, before softmax. */
-static void score(const struct pcv_decoder *d, const struct pcv_kernels *k,
+/* Weights of attention [rows, latents] of one head, in three passes over each row. */
+static void weigh(const struct pcv_decoder *d, const struct pcv_kernels *k,
                   const struct pcv_decode_job *job, const struct prepared *p, int h, int row0,
                   int rows, const struct scratch *sc)
 {
     const struct pcv_segment *s = &job->queries->segment[0];
     const int n = d->latents, c = d->layer->d.q_dim;
-    const size_t at = (size_t)h * n;
-    const float *tables = p->tables + at * d->table_rows;
-    bool any = false;
+    const size_t at = (size_t)h * n, step = score_step(d);
+    bool given = false;
 
     for (int j = 0; j < s->ngroups; j++)
         if (s->group[j].kind == PCV_GROUP_DENSE) {
             const int raw = s->group[j].raw;
 
-            pcv_rows_nt(k, rows, n, raw, sc->x, raw, p->content + at * c, c, sc->scores, n, 0);
-            any = true;
+            pcv_rows_nn(k, rows, n, raw, sc->x, raw, p->content + at * c, n, sc->scores, (int)step,
+                        false);
+            given = true;
         }
-    if (!any)
-        memset(sc->scores, 0, (size_t)rows * n * sizeof(float));
     for (int i = 0; i < rows; i++) {
         const int row = pcv_decode_row(job, row0 + i);
-        const float *table = tables;
-        float *out = sc->scores + (size_t)i * n;
+        const float *table = p->tables + at * d->table_rows, *parts[PCV_MAX_GROUPS + 1];
+        struct pcv_score_terms terms = {
+            .parts = parts,
+            .sum = p->sum + at,
+            .add = p->add + at,
+            .mu = s->mean[row],
+            .r = s->r[row],
+        };
+        float *weights = sc->scores + (size_t)i * step, most;
 
         for (int j = 0; j < s->ngroups; j++) {
             const struct pcv_group *g = &s->group[j];
 
             if (g->kind != PCV_GROUP_TABLE)
                 continue;
-            k->axpy(out, 1.0f, table + (size_t)pcv_group_row(g, row) * n, n);
+            parts[terms.nparts++] = table + (size_t)pcv_group_row(g, row) * n;
             table += (size_t)g->rows * n;
         }
-        k->axpy(out, 1.0f, p->base + at, n);
-        k->axpy(out, -s->mean[row], p->sum + at, n);
-        k->scale(out, s->r[row], n);
-        k->axpy(out, 1.0f, p->add + at, n);
+        parts[terms.nparts++] = p->base + at;
+        most = k->score_row(weights, n, &terms, given);
+        k->scale(weights, 1.0f / k->exp_sum(weights, n, most), n);
     }
 }
 
@@ -303,9 +319,9 @@ void pcv_decode_tokens_tile(const struct pcv_decoder *d, const struct pcv_kernel
         }
         gather_content(job, row0, rows, sc.x);
         for (int h = 0; h < l->d.heads; h++) {
-            score(d, k, job, &p, h, row0, rows, &sc);
-            k->softmax(sc.scores, n, rows, n, 1.0f);
-            pcv_rows_nn(k, rows, c, n, sc.scores, n, p.vo + (size_t)h * n * c, c, sc.out, c, 1);
+            weigh(d, k, job, &p, h, row0, rows, &sc);
+            pcv_rows_nn(k, rows, c, n, sc.scores, (int)score_step(d), p.vo + (size_t)h * n * c, c,
+                        sc.out, c, 1);
         }
         pcv_layer_mlp(l, k, rows, sc.out, sc.tail);
     }

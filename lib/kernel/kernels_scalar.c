@@ -98,6 +98,22 @@ static void gemm_nt(int m, int n, int k, const float *a, int lda, const float *w
         }
 }
 
+static float score_row(float *s, int n, const struct pcv_score_terms *t, bool given)
+{
+    float most = -INFINITY;
+
+    for (int i = 0; i < n; i++) {
+        float v = given ? s[i] : 0;
+
+        for (int j = 0; j < t->nparts; j++)
+            v += t->parts[j][i];
+        s[i] = (v - t->mu * t->sum[i]) * t->r + t->add[i];
+        if (s[i] > most)
+            most = s[i];
+    }
+    return most;
+}
+
 static float score_run(float *s, const struct pcv_run *run, const float *u, float usum, int add)
 {
     for (int i = 0; i < run->n; i++) {
@@ -142,6 +158,7 @@ const struct pcv_kernels pcv_kernels_scalar = {
     .scale = scale,
     .dot = dot,
     .gemm_nt = gemm_nt,
+    .score_row = score_row,
     .score_run = score_run,
     .weigh_run = weigh_run,
 };

@@ -13,7 +13,7 @@
 
 #include <math.h>
 
-enum { LANES = 3 * VW, DEPTH = PCV_PANEL_DEPTH, COLUMNS = 128 };
+enum { LANES = 3 * VW, DEPTH = PCV_PANEL_DEPTH, COLUMNS = 128, COPIED = 16 };
 
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 24")
@@ -318,48 +318,86 @@ INLINE void nn_rows(const struct nn *p, int depth, const float *b, size_t ldb, c
         nn_tile(p, i, depth, b, ldb, V, 1);
 }
 
-/* The last columns, fewer than a vector: in vectors of their own, row after row. */
-static void nn_rest(const struct nn *p, int depth, const float *b, size_t ldb, int n)
+/* J rows of the last columns, of which `n` exist: computed beside C, then brought there. */
+INLINE void nn_last_tile(const struct nn *p, int i, int depth, const float *columns, int n,
+                         const int V, const int J)
 {
-    float columns[DEPTH * VW];
+    float sum[J1 * LANES];
+    const struct nn beside = {J, p->a + (size_t)i * p->lda, p->lda, sum, LANES, false};
 
-    for (int k = 0; k < depth; k++)
-        for (int j = 0; j < VW; j++)
-            columns[k * VW + j] = j < n ? b[(size_t)k * ldb + (size_t)j] : 0;
-    for (int i = 0; i < p->m; i++) {
-        float sum[VW];
-        const struct nn one = {1, p->a + (size_t)i * p->lda, 0, sum, 0, false};
+    nn_tile(&beside, 0, depth, columns, LANES, V, J);
+    for (int j = 0; j < J; j++)
+        for (int l = 0; l < n; l++) {
+            float *at = p->c + (size_t)(i + j) * p->ldc + l;
 
-        nn_tile(&one, 0, depth, columns, VW, 1, 1);
-        for (int j = 0; j < n; j++) {
-            float *at = p->c + (size_t)i * p->ldc + j;
-
-            *at = p->add ? *at + sum[j] : sum[j];
+            *at = p->add ? *at + sum[j * LANES + l] : sum[j * LANES + l];
         }
+}
+
+INLINE void nn_last(const struct nn *p, int depth, const float *columns, int n, const int V,
+                    const int J)
+{
+    int i = 0;
+
+    for (; i + J <= p->m; i += J)
+        nn_last_tile(p, i, depth, columns, n, V, J);
+    for (; i < p->m; i++)
+        nn_last_tile(p, i, depth, columns, n, V, 1);
+}
+
+static __attribute__((noinline)) void nn_last1(const struct nn *p, int depth, const float *columns,
+                                               int n)
+{
+    nn_last(p, depth, columns, n, 1, J1);
+}
+
+static __attribute__((noinline)) void nn_last2(const struct nn *p, int depth, const float *columns,
+                                               int n)
+{
+    nn_last(p, depth, columns, n, 2, J2);
+}
+
+static __attribute__((noinline)) void nn_last3(const struct nn *p, int depth, const float *columns,
+                                               int n)
+{
+    nn_last(p, depth, columns, n, 3, J3);
+}
+
+/* n columns of B side by side: where they lie they share cache lines with others. The lanes beyond
+ * are 0. */
+static const float *nn_copy(float *columns, const float *b, size_t ldb, int depth, int n)
+{
+    for (int k = 0; k < depth; k++, columns += LANES, b += ldb) {
+        if (n == LANES) {
+            for (int v = 0; v < 3; v++)
+                vstore(columns + v * VW, vload(b + v * VW));
+            continue;
+        }
+        for (int j = 0; j < LANES; j++)
+            columns[j] = j < n ? b[j] : 0;
     }
+    return columns - (size_t)depth * LANES;
 }
 
 static void rows_nn(int m, int n, int k, const float *a, size_t lda, const float *b, size_t ldb,
                     float *c, size_t ldc, bool add)
 {
+    float columns[DEPTH * LANES];
+
     for (int k0 = 0; k0 < k; k0 += DEPTH) {
         const int depth = k0 + DEPTH < k ? DEPTH : k - k0;
         const float *at = b + (size_t)k0 * ldb;
         struct nn p = {m, a + k0, lda, c, ldc, add || k0 > 0};
-        int j = 0;
+        int left = n;
 
-        for (; j + 3 * VW <= n; j += 3 * VW, at += 3 * VW, p.c += 3 * VW)
-            nn_rows(&p, depth, at, ldb, 3, J3);
-        if (j + 2 * VW <= n) {
-            nn_rows(&p, depth, at, ldb, 2, J2);
-            j += 2 * VW, at += 2 * VW, p.c += 2 * VW;
+        for (; left >= LANES; left -= LANES, at += LANES, p.c += LANES) {
+            if (m < COPIED)
+                nn_rows(&p, depth, at, ldb, 3, J3);
+            else
+                nn_rows(&p, depth, nn_copy(columns, at, ldb, depth, LANES), LANES, 3, J3);
         }
-        if (j + VW <= n) {
-            nn_rows(&p, depth, at, ldb, 1, J1);
-            j += VW, at += VW, p.c += VW;
-        }
-        if (j < n)
-            nn_rest(&p, depth, at, ldb, n - j);
+        if (left > 0)
+            PICK(left, nn_last)(&p, depth, nn_copy(columns, at, ldb, depth, left), left);
     }
 }
 
