@@ -40,11 +40,11 @@ void pcv_decode_head(const struct pcv_decoder *d, const struct pcv_kernels *k, i
         memcpy(out, x, (size_t)rows * n * sizeof(float));
 }
 
-size_t pcv_decode_need(const struct pcv_decoder *d, int block)
+size_t pcv_decode_need(const struct pcv_decoder *d)
 {
     switch (d->kind) {
     case PCV_DECODE_LEARNED: return pcv_decode_learned_need(d);
-    case PCV_DECODE_TOKENS: return pcv_decode_tokens_need(d, block);
+    case PCV_DECODE_TOKENS: return pcv_decode_tokens_need(d);
     case PCV_DECODE_POOL: return (size_t)d->d_latents;
     case PCV_DECODE_LATENTS: break;
     }
@@ -63,10 +63,12 @@ size_t pcv_decode_item_need(const struct pcv_decoder *d)
 }
 
 void pcv_decode_prepare(const struct pcv_decoder *d, const struct pcv_kernels *k,
-                        const struct pcv_decode_job *job, int row0, int rows, float *scratch)
+                        const struct pcv_decode_job *job, int row0, float *scratch)
 {
+    const int left = d->latents - row0, rows = left < PCV_DECODE_BLOCK ? left : PCV_DECODE_BLOCK;
+
     if (d->kind == PCV_DECODE_LEARNED)
-        pcv_decode_learned_prepare(d, k, job, row0, rows);
+        pcv_decode_learned_prepare(d, k, job, row0, rows, scratch);
     else if (d->kind == PCV_DECODE_TOKENS)
         pcv_decode_tokens_prepare(d, k, job, row0, rows, scratch);
 }

@@ -43,6 +43,7 @@ struct pcv_decoder {
 
 enum {
     PCV_DECODE_TILE = 128, /* rows of a tile */
+    PCV_DECODE_BLOCK = 96, /* latents that pcv_decode_prepare takes: whole panels of any width */
     PCV_DECODE_FEW = 16,   /* jobs of up to so many rows share tiles, through row-stable kernels */
 };
 
@@ -71,14 +72,14 @@ static inline bool pcv_decode_packs(const struct pcv_decoder *d, const struct pc
     return d->kind == PCV_DECODE_LEARNED && job->nrows <= PCV_DECODE_FEW && !job->plain;
 }
 
-/* Floats of scratch of a thread, for latents by blocks of `block`, and of an item. */
-size_t pcv_decode_need(const struct pcv_decoder *d, int block);
+/* Floats of scratch of a thread, and of an item. */
+size_t pcv_decode_need(const struct pcv_decoder *d);
 size_t pcv_decode_item_need(const struct pcv_decoder *d);
 
-/* Normalised latents, keys, values and what follows from them, of latent rows [row0, row0 + rows).
- */
+/* Normalised latents, keys, values and what follows from them, of PCV_DECODE_BLOCK latents from
+ * row0 on, or of the rest. */
 void pcv_decode_prepare(const struct pcv_decoder *d, const struct pcv_kernels *k,
-                        const struct pcv_decode_job *job, int row0, int rows, float *scratch);
+                        const struct pcv_decode_job *job, int row0, float *scratch);
 
 /* Rows [row0, row0 + rows) of one job, rows <= PCV_DECODE_TILE. */
 void pcv_decode_tile(const struct pcv_decoder *d, const struct pcv_kernels *k,

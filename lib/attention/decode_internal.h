@@ -20,11 +20,12 @@ static inline int pcv_decode_row(const struct pcv_decode_job *job, int i)
 size_t pcv_decode_learned_need(const struct pcv_decoder *d);
 size_t pcv_decode_learned_item_need(const struct pcv_decoder *d);
 void pcv_decode_learned_prepare(const struct pcv_decoder *d, const struct pcv_kernels *k,
-                                const struct pcv_decode_job *job, int row0, int rows);
+                                const struct pcv_decode_job *job, int row0, int rows,
+                                float *scratch);
 void pcv_decode_learned_tile(const struct pcv_decoder *d, const struct pcv_kernels *k,
                              const struct pcv_decode_job *job, int row0, int rows, float *scratch);
 
-size_t pcv_decode_tokens_need(const struct pcv_decoder *d, int block);
+size_t pcv_decode_tokens_need(const struct pcv_decoder *d);
 size_t pcv_decode_tokens_item_need(const struct pcv_decoder *d);
 void pcv_decode_tokens_prepare(const struct pcv_decoder *d, const struct pcv_kernels *k,
                                const struct pcv_decode_job *job, int row0, int rows,

@@ -7,13 +7,14 @@
 #include <string.h>
 
 struct scratch {
-    float *q, *query, *ctx, *out, *u, *agg, *scores, *logits, *tail;
+    float *q, *query, *ctx, *out, *u, *agg, *scores, *logits, *tail; /* row-major */
+    float *q_panels, *ctx_panels, *x_panels, *attend, *tail_panels;
 };
 
 static struct scratch carve(struct pcv_bump *b, const struct pcv_decoder *d)
 {
     const struct pcv_layer_dims *l = &d->layer->d;
-    const size_t rows = PCV_DECODE_TILE;
+    const size_t rows = PCV_DECODE_TILE, lanes = pcv_panel_need(PCV_DECODE_TILE, PCV_DECODE_TILE);
 
     return (struct scratch){
         .q = pcv_take(b, rows * l->qk),
@@ -25,6 +26,11 @@ static struct scratch carve(struct pcv_bump *b, const struct pcv_decoder *d)
         .scores = pcv_take(b, rows * d->latents),
         .logits = pcv_take(b, rows * d->width),
         .tail = pcv_take(b, pcv_layer_tail_need(l, PCV_DECODE_TILE)),
+        .q_panels = pcv_take(b, lanes * l->qk),
+        .ctx_panels = pcv_take(b, lanes * l->v),
+        .x_panels = pcv_take(b, lanes * (l->kv_dim > l->q_dim ? l->kv_dim : l->q_dim)),
+        .attend = pcv_take(b, pcv_attend_panels_need(d->latents)),
+        .tail_panels = pcv_take(b, pcv_layer_tail_panels_need(l, PCV_DECODE_TILE)),
     };
 }
 
@@ -36,7 +42,7 @@ size_t pcv_decode_learned_need(const struct pcv_decoder *d)
     return count.used;
 }
 
-/* What is kept of an item: normalised latents, keys and values. */
+/* What is kept of an item: normalised latents, row-major; keys and values in panels. */
 struct prepared {
     float *xn, *keys, *values;
 };
@@ -44,12 +50,12 @@ struct prepared {
 static struct prepared prepared_of(struct pcv_bump *b, const struct pcv_decoder *d)
 {
     const struct pcv_layer_dims *l = &d->layer->d;
-    const size_t n = (size_t)d->latents;
+    const size_t lanes = pcv_panel_need(d->latents, PCV_DECODE_BLOCK);
 
     return (struct prepared){
-        .xn = pcv_take(b, n * l->kv_dim),
-        .keys = pcv_take(b, n * l->qk),
-        .values = pcv_take(b, n * l->v),
+        .xn = pcv_take(b, (size_t)d->latents * l->kv_dim),
+        .keys = pcv_take(b, lanes * l->qk),
+        .values = pcv_take(b, lanes * l->v),
     };
 }
 
@@ -76,20 +82,36 @@ bool pcv_decode_absorbs(const struct pcv_decoder *d, int nrows)
 }
 
 void pcv_decode_learned_prepare(const struct pcv_decoder *d, const struct pcv_kernels *k,
-                                const struct pcv_decode_job *job, int row0, int rows)
+                                const struct pcv_decode_job *job, int row0, int rows,
+                                float *scratch)
 {
     const struct pcv_layer *l = d->layer;
     const int c = l->d.kv_dim, qk = l->d.qk, v = l->d.v;
-    struct pcv_bump bump = {.base = job->item_scratch};
+    const size_t lanes = (size_t)k->panel->lanes;
+    struct pcv_bump bump = {.base = job->item_scratch}, mine = {.base = scratch};
     const struct prepared p = prepared_of(&bump, d);
+    const struct scratch sc = carve(&mine, d);
     float *xn = p.xn + (size_t)row0 * c;
+    struct pcv_product project = {
+        .rows = rows, .k = c, .a = sc.x_panels, .a_step = (size_t)c * lanes, .ldw = (size_t)c};
 
     k->norm(xn, c, job->latents + (size_t)row0 * c, c, l->norm_kv.gamma, l->norm_kv.beta, rows, c,
             l->eps);
     if (job->absorbed)
         return;
-    pcv_linear(k, rows, qk, c, xn, c, l->k.w, l->k.b, p.keys + (size_t)row0 * qk, qk, false);
-    pcv_linear(k, rows, v, c, xn, c, l->val.w, l->val.b, p.values + (size_t)row0 * v, v, false);
+    pcv_rows_to_panels(k->panel, sc.x_panels, xn, rows, c);
+    project.n = qk;
+    project.w = l->k.w;
+    project.bias = l->k.b;
+    project.c = p.keys + (size_t)row0 * qk; /* a block is whole panels */
+    project.c_step = (size_t)qk * lanes;
+    k->panel->product(&project);
+    project.n = v;
+    project.w = l->val.w;
+    project.bias = l->val.b;
+    project.c = p.values + (size_t)row0 * v;
+    project.c_step = (size_t)v * lanes;
+    k->panel->product(&project);
 }
 
 /* Copies the job's query rows, projected (for attention) and as they are (for the residual). */
@@ -138,6 +160,24 @@ static void attend_absorbed(const struct pcv_decoder *d, const struct pcv_kernel
     }
 }
 
+/* Queries sc->q_panels against the item's keys: to sc->ctx_panels. */
+static void attend_projected(const struct pcv_decoder *d, const struct pcv_kernels *k,
+                             const struct prepared *p, int rows, const struct scratch *sc)
+{
+    const struct pcv_layer_dims *l = &d->layer->d;
+    const size_t lanes = (size_t)k->panel->lanes;
+    const struct pcv_attend_panels a = {
+        .heads = l->heads,
+        .dk = l->qk / l->heads,
+        .dv = l->v / l->heads,
+        .keys = {p->keys, (size_t)l->qk * lanes, d->latents, PCV_DECODE_BLOCK},
+        .values = {p->values, (size_t)l->v * lanes, d->latents, PCV_DECODE_BLOCK},
+    };
+
+    pcv_attend_panels(&a, k->panel, rows, sc->q_panels, sc->ctx_panels, sc->attend);
+}
+
+/* Row-major on both sides. */
 static void attend(const struct pcv_decoder *d, const struct pcv_kernels *k,
                    const struct pcv_decode_job *job, int rows, const float *q, float *ctx,
                    const struct scratch *sc)
@@ -147,22 +187,33 @@ static void attend(const struct pcv_decoder *d, const struct pcv_kernels *k,
 
     if (job->absorbed) {
         attend_absorbed(d, k, &p, rows, q, ctx, sc);
-    } else {
-        const struct pcv_attend a = pcv_decode_attend(d, p.keys, p.values);
-
-        pcv_attend_rows(&a, k, rows, q, d->layer->d.qk, ctx, d->layer->d.v, sc->scores);
+        return;
     }
+    pcv_rows_to_panels(k->panel, sc->q_panels, q, rows, d->layer->d.qk);
+    attend_projected(d, k, &p, rows, sc);
+    pcv_panels_to_rows(k->panel, ctx, sc->ctx_panels, rows, d->layer->d.v);
 }
 
 void pcv_decode_learned_tile(const struct pcv_decoder *d, const struct pcv_kernels *k,
                              const struct pcv_decode_job *job, int row0, int rows, float *scratch)
 {
-    struct pcv_bump bump = {.base = scratch};
+    const struct pcv_layer_dims *l = &d->layer->d;
+    struct pcv_bump bump = {.base = scratch}, item = {.base = job->item_scratch};
+    const struct prepared p = prepared_of(&item, d);
     const struct scratch sc = carve(&bump, d);
 
     gather(d, job, row0, rows, sc.q, sc.query);
-    attend(d, k, job, rows, sc.q, sc.ctx, &sc);
-    pcv_layer_tail(d->layer, k, rows, sc.ctx, sc.query, sc.out, sc.tail);
+    if (job->absorbed) {
+        attend_absorbed(d, k, &p, rows, sc.q, sc.ctx, &sc);
+        pcv_layer_tail(d->layer, k, rows, sc.ctx, sc.query, sc.out, sc.tail);
+    } else {
+        pcv_rows_to_panels(k->panel, sc.q_panels, sc.q, rows, l->qk);
+        attend_projected(d, k, &p, rows, &sc);
+        if (l->residual)
+            pcv_rows_to_panels(k->panel, sc.x_panels, sc.query, rows, l->q_dim);
+        pcv_layer_tail_panels(d->layer, k->panel, rows, sc.ctx_panels, sc.x_panels, sc.tail_panels);
+        pcv_panels_to_rows(k->panel, sc.out, sc.x_panels, rows, l->q_dim);
+    }
     pcv_decode_head(d, k, rows, sc.out, job->logits + (size_t)row0 * d->width, false);
 }
 

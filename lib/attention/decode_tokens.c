@@ -54,7 +54,7 @@ static struct prepared prepared_of(struct pcv_bump *b, const struct pcv_decoder 
 
 struct scratch {
     float *x;      /* [tile, q_dim] content, or queries written out */
-    float *own;    /* [max(tile, block), q_dim] */
+    float *own;    /* [tile, q_dim] */
     float *q;      /* [tile, qk] plain */
     float *ctx;    /* [tile, v] plain */
     float *scores; /* [tile, score_step] */
@@ -69,11 +69,10 @@ static size_t score_step(const struct pcv_decoder *d)
     return (size_t)d->latents + 16;
 }
 
-static struct scratch carve(struct pcv_bump *b, const struct pcv_decoder *d, int block)
+static struct scratch carve(struct pcv_bump *b, const struct pcv_decoder *d)
 {
     const struct pcv_layer_dims *l = &d->layer->d;
-    const size_t rows = PCV_DECODE_TILE,
-                 most = (size_t)(block > PCV_DECODE_TILE ? block : PCV_DECODE_TILE);
+    const size_t rows = PCV_DECODE_TILE; /* PCV_DECODE_BLOCK is less */
 
     return (struct scratch){
         .x = pcv_take(b, rows * l->q_dim),
@@ -82,15 +81,15 @@ static struct scratch carve(struct pcv_bump *b, const struct pcv_decoder *d, int
         .scores = pcv_take(b, rows * score_step(d)),
         .out = pcv_take(b, rows * l->q_dim),
         .tail = pcv_take(b, pcv_layer_tail_need(l, PCV_DECODE_TILE)),
-        .own = pcv_take(b, most * l->q_dim),
+        .own = pcv_take(b, rows * l->q_dim),
     };
 }
 
-size_t pcv_decode_tokens_need(const struct pcv_decoder *d, int block)
+size_t pcv_decode_tokens_need(const struct pcv_decoder *d)
 {
     struct pcv_bump count = {0};
 
-    carve(&count, d, block);
+    carve(&count, d);
     return count.used;
 }
 
@@ -192,7 +191,7 @@ void pcv_decode_tokens_prepare(const struct pcv_decoder *d, const struct pcv_ker
     const int dv = v / l->d.heads;
     struct pcv_bump item = {.base = job->item_scratch}, mine = {.base = scratch};
     const struct prepared p = prepared_of(&item, d);
-    const struct scratch sc = carve(&mine, d, rows);
+    const struct scratch sc = carve(&mine, d);
     float *xn = p.xn + (size_t)row0 * c;
 
     k->norm(xn, c, job->latents + (size_t)row0 * c, c, l->norm_kv.gamma, l->norm_kv.beta, rows, c,
@@ -304,7 +303,7 @@ void pcv_decode_tokens_tile(const struct pcv_decoder *d, const struct pcv_kernel
     const int c = l->d.q_dim, n = d->latents;
     struct pcv_bump item = {.base = job->item_scratch}, mine = {.base = scratch};
     const struct prepared p = prepared_of(&item, d);
-    const struct scratch sc = carve(&mine, d, PCV_DECODE_TILE);
+    const struct scratch sc = carve(&mine, d);
 
     if (job->plain) {
         plain_tile(d, k, job, &p, row0, rows, &sc);

@@ -67,7 +67,19 @@ void pcv_panels_to_rows(const struct pcv_panel_kernels *k, float *x, const float
 void pcv_layer_mlp(const struct pcv_layer *l, const struct pcv_kernels *k, int rows, float *x,
                    float *scratch);
 
-/* One block of query rows against keys that all heads' rows are compared with:
+/* One block of query rows against all keys, in panels:
+ *     ctx = softmax(q k^T / sqrt(qk/heads)) v   for each head
+ * q [rows, heads x dk], ctx [rows, heads x dv]. keys and values from their first channel on. Head
+ * after head: its keys and values stay in the cache from panel to panel. */
+struct pcv_attend_panels {
+    int heads, dk, dv;
+    struct pcv_panels keys, values;
+};
+size_t pcv_attend_panels_need(int keys); /* floats of scratch */
+void pcv_attend_panels(const struct pcv_attend_panels *a, const struct pcv_panel_kernels *k,
+                       int rows, const float *q, float *ctx, float *scratch);
+
+/* Row-major: one block of query rows against keys that all heads' rows are compared with:
  *     ctx = softmax(q k^T / sqrt(qk/heads)) v   for each head
  * q [rows, heads x dk] (ldq), keys [nkv, ...] with head h at column h x key_step, values likewise
  * (step 0: every head reads the same matrix, dk and dv wide). ctx [rows, heads x dv]. scores is

@@ -176,18 +176,16 @@ void pcv_pass_settle(struct pcv_pass *p, bool ran)
 static void prepare(struct pcv_pass *p, int reader, int first, int thread)
 {
     const int latents = p->m->bp.num_latents;
-    const int blocks = (latents + p->block - 1) / p->block, n = p->njobs[reader];
+    const int blocks = (latents + PCV_DECODE_BLOCK - 1) / PCV_DECODE_BLOCK, n = p->njobs[reader];
 
     for (int u; (u = pcv_units_next(&p->prepare[reader])) < n * blocks;) {
-        const int row0 = u % blocks * p->block;
+        const int row0 = u % blocks * PCV_DECODE_BLOCK;
         struct pcv_decode_job job = p->ws->jobs[first + u / blocks];
 
         if (!job.prepares || pcv_item_cancelled(&p->items[job.item]))
             continue;
         job.absorbed = !job.projects;
-        pcv_decode_prepare(job.d, p->m->plan.k, &job, row0,
-                           latents - row0 < p->block ? latents - row0 : p->block,
-                           pcv_pass_scratch(p, thread));
+        pcv_decode_prepare(job.d, p->m->plan.k, &job, row0, pcv_pass_scratch(p, thread));
     }
     pcv_pool_barrier(p->pool);
 }

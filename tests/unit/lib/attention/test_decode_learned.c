@@ -47,7 +47,7 @@ static struct world *make_world(struct pcv_layer_dims dims, int latents, int row
     };
     if (width % 2)
         w->d.head.b = NULL;
-    w->scratch = floats(pcv_decode_need(&w->d, (latents + 1) / 2));
+    w->scratch = floats(pcv_decode_need(&w->d));
     return w;
 }
 
@@ -72,7 +72,7 @@ static struct pcv_decode_job make_job(const struct world *w, const struct pcv_ke
                                       const struct item *it, bool absorbed, const int32_t *rows,
                                       int nrows)
 {
-    const int n = w->d.latents, block = (n + 1) / 2;
+    const int n = w->d.latents;
     struct pcv_decode_job job = {
         .d = &w->d,
         .latents = it->latents,
@@ -85,8 +85,8 @@ static struct pcv_decode_job make_job(const struct world *w, const struct pcv_ke
 
     for (int i = 0; i < nrows * w->d.width; i++)
         job.logits[i] = NAN;
-    for (int i = 0; i < n; i += block)
-        pcv_decode_prepare(&w->d, k, &job, i, n - i < block ? n - i : block, w->scratch);
+    for (int i = 0; i < n; i += PCV_DECODE_BLOCK)
+        pcv_decode_prepare(&w->d, k, &job, i, w->scratch);
     return job;
 }
 

@@ -36,9 +36,9 @@ static void the_mean_goes_through_norm_and_head(void **state)
             mean[i % D] += latents[i] / (double)LATENTS;
         want = plain_linear(&d.head, normed ? plain_norm(&d.norm, mean, 1, D, 1e-5) : mean, 1, D,
                             WIDTH);
-        scratch = floats(pcv_decode_need(&d, LATENTS));
+        scratch = floats(pcv_decode_need(&d));
         assert_int_equal(pcv_decode_item_need(&d), 0);
-        pcv_decode_prepare(&d, k, &job, 0, LATENTS, scratch);
+        pcv_decode_prepare(&d, k, &job, 0, scratch);
         pcv_decode_tile(&d, k, &job, 0, 3, scratch);
         for (int i = 0; i < 3; i++) /* asked for three times: answered three times */
             CHECK_CLOSE(logits + i * WIDTH, want, WIDTH, 1e-5);

@@ -5,7 +5,7 @@
 #include "lib/base/mem.h"
 #include "tests/unit/lib/attention/random_tokens.h"
 
-enum { C = 42, LATENTS = 19, BLOCK = 8 };
+enum { C = 42, LATENTS = PCV_DECODE_BLOCK + 7 };
 
 static uint64_t seed;
 
@@ -61,7 +61,7 @@ static void check_job(const struct world *w, const struct pcv_kernels *k, bool p
 {
     /* from malloc, exactly as long as promised: a sanitizer sees what goes beyond */
     float *item = malloc(pcv_decode_item_need(&w->d) * sizeof(float));
-    float *scratch = malloc(pcv_decode_need(&w->d, BLOCK) * sizeof(float));
+    float *scratch = malloc(pcv_decode_need(&w->d) * sizeof(float));
     struct pcv_decode_job job = {
         .latents = w->latents,
         .item_scratch = item,
@@ -74,8 +74,8 @@ static void check_job(const struct world *w, const struct pcv_kernels *k, bool p
     double most = 1e-3;
 
     assert_true(item && scratch);
-    for (int i = 0; i < LATENTS; i += BLOCK)
-        pcv_decode_prepare(&w->d, k, &job, i, LATENTS - i < BLOCK ? LATENTS - i : BLOCK, scratch);
+    for (int i = 0; i < LATENTS; i += PCV_DECODE_BLOCK)
+        pcv_decode_prepare(&w->d, k, &job, i, scratch);
     for (int i = 0; i < nrows; i += PCV_DECODE_TILE)
         pcv_decode_tile(&w->d, k, &job, i,
                         nrows - i < PCV_DECODE_TILE ? nrows - i : PCV_DECODE_TILE, scratch);
