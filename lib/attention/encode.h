@@ -44,7 +44,7 @@ void pcv_encode_absorb(const struct pcv_layer *l, const struct pcv_kernels *k, c
                        int rows, float *u, size_t head_step);
 
 enum {
-    PCV_ENCODE_BLOCK = 32,  /* queries that pass over the tokens together */
+    PCV_ENCODE_BLOCK = 24,  /* queries that pass over the tokens together */
     PCV_ENCODE_TILE = 1024, /* tokens that they see at a time */
 };
 
@@ -59,7 +59,7 @@ static inline bool pcv_encode_direct(const struct pcv_group *g, int64_t tokens)
 /* Content so wide that products with it are worth a matrix product per tile. */
 static inline bool pcv_encode_wide(const struct pcv_group *g)
 {
-    return g->kind == PCV_GROUP_DENSE && g->raw > 8;
+    return g->kind == PCV_GROUP_DENSE && g->raw > PCV_RUN_CHANNELS;
 }
 
 /* Head h, queries [row0, row0 + rows), rows <= PCV_ENCODE_BLOCK, with their u [rows, C].

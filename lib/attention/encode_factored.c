@@ -36,6 +36,13 @@ struct group_state {
     int width; /* of sum */
 };
 
+/* A stretch of the tile where one table advances row by row and the others stand still. */
+struct tile_run {
+    int from, n;
+    int inner;                 /* first row of the table that advances */
+    int outer[PCV_MAX_GROUPS]; /* row of each table that stands still */
+};
+
 struct pass {
     const struct pcv_kernels *k;
     const struct pcv_segment *s;
@@ -44,7 +51,10 @@ struct pass {
     struct group_state group[PCV_MAX_GROUPS];
     struct group_state *inner;   /* the table that advances with every token, or NULL */
     struct group_state *content; /* the narrow content that runs carry, or NULL */
-    bool prepared;               /* score rows already hold something before the runs */
+    struct group_state *outer[PCV_MAX_GROUPS]; /* tables that stand still for several tokens */
+    int nouter, nruns;
+    struct tile_run run[TILE];
+    bool prepared; /* score rows already hold something before the runs */
     float base[PCV_ENCODE_BLOCK], usum[PCV_ENCODE_BLOCK];
     float *max, *e, *b, *bmu; /* [block] running values; max and e span all segments */
     float *s_tile;            /* [block, TILE] */
@@ -66,7 +76,7 @@ static struct scratch carve(struct pcv_bump *b, int channels, int table_rows)
         .u_own = pcv_take(b, 3 * block * channels +
                                  (size_t)PCV_MAX_GROUPS * 32), /* u, content and direct sums */
         .tables = pcv_take(b, 2 * block * table_rows + (size_t)PCV_MAX_GROUPS * 32),
-        .s_tile = pcv_take(b, block * TILE),
+        .s_tile = pcv_take(b, block * TILE + 8), /* kernels write a vector at the end */
         .agg = pcv_take(b, block * channels),
         .own = pcv_take(b, block * channels),
         .running = pcv_take(b, 4 * block),
@@ -140,6 +150,7 @@ static void start_segment(struct pass *p, const struct scratch *sc, int channels
 
     p->inner = p->content = NULL;
     p->prepared = false;
+    p->nouter = 0;
     p->ngroups = p->s->ngroups;
     for (int i = 0; i < p->rows; i++) {
         p->base[i] = p->usum[i] = p->b[i] = p->bmu[i] = 0;
@@ -165,6 +176,8 @@ static void start_segment(struct pass *p, const struct scratch *sc, int channels
                 p->inner = st;
             else if (g->ids || g->div == 1)
                 p->prepared = true;
+            else
+                p->outer[p->nouter++] = st;
         } else {
             st->sum = u;
             u += pcv_pad_floats((size_t)block * st->width);
@@ -200,11 +213,6 @@ static bool is_gathered(const struct pass *p, const struct group_state *st)
            (st->g->ids || st->g->div == 1);
 }
 
-static bool is_outer(const struct pass *p, const struct group_state *st)
-{
-    return st->g->kind == PCV_GROUP_TABLE && !st->direct && st != p->inner && !is_gathered(p, st);
-}
-
 /* Content that goes through matrix products: wide, or a second one. */
 static bool is_product(const struct pass *p, const struct group_state *st)
 {
@@ -237,45 +245,77 @@ static void prepare_tile(struct pass *p, int64_t m0, int n)
 /* The longest stretch from m on where the inner table advances and outer tables stand still. */
 static int64_t run_end(const struct pass *p, int64_t m, int64_t end)
 {
-    for (int j = 0; j < p->ngroups; j++) {
-        const struct group_state *st = &p->group[j];
-        int64_t step;
+    int64_t step;
 
-        if (st == p->inner)
-            step = st->g->rows;
-        else if (is_outer(p, st))
-            step = st->g->div;
-        else
-            continue;
+    if (p->inner) {
+        step = p->inner->g->rows;
+        if (m - m % step + step < end)
+            end = m - m % step + step;
+    }
+    for (int j = 0; j < p->nouter; j++) {
+        step = p->outer[j]->g->div;
         if (m - m % step + step < end)
             end = m - m % step + step;
     }
     return end;
 }
 
-/* Fills a run for query i: content planes, the inner table's scores, everything that stands still.
- */
-static struct pcv_run make_run(const struct pass *p, int i, int64_t m, int64_t end, const float **u)
+/* Cuts the tile into runs: the same for every query. */
+static void cut_tile(struct pass *p, int64_t m0, int64_t m1)
 {
-    struct pcv_run run = {
-        .n = (int)(end - m), .base = p->base[i], .r = p->s->r + m, .mu = p->s->mean + m};
+    p->nruns = 0;
+    for (int64_t m = m0, end; m < m1; m = end) {
+        struct tile_run *run = &p->run[p->nruns++];
 
-    for (int j = 0; j < p->ngroups; j++) {
-        const struct group_state *st = &p->group[j];
-        const struct pcv_group *g = st->g;
+        end = run_end(p, m, m1);
+        run->from = (int)(m - m0);
+        run->n = (int)(end - m);
+        run->inner = p->inner ? (int)(m % p->inner->g->rows) : 0;
+        for (int j = 0; j < p->nouter; j++)
+            run->outer[j] = pcv_group_row(p->outer[j]->g, m);
+    }
+}
 
-        if (st == p->inner) {
-            run.tab = st->scores + (size_t)i * g->rows + m % g->rows;
-        } else if (is_outer(p, st)) {
-            run.base += st->scores[(size_t)i * g->rows + pcv_group_row(g, m)];
-        } else if (st == p->content) {
-            run.planes = g->planes + m;
-            run.stride = (size_t)p->s->tokens;
-            run.channels = g->raw;
-            *u = st->u + (size_t)i * g->raw;
-        }
+/* What query i sees of the tile from m0 on; each run moves it on. */
+static struct pcv_run start_run(const struct pass *p, int64_t m0)
+{
+    struct pcv_run run = {.r = p->s->r + m0, .mu = p->s->mean + m0};
+
+    if (p->content) {
+        run.planes = p->content->g->planes + m0;
+        run.stride = (size_t)p->s->tokens;
+        run.channels = p->content->g->raw;
     }
     return run;
+}
+
+static void end_run(struct pcv_run *run)
+{
+    run->r += run->n;
+    run->mu += run->n;
+    if (run->planes)
+        run->planes += run->n;
+}
+
+static float score(struct pass *p, int i, int64_t m0)
+{
+    const float *u = p->content ? p->content->u + (size_t)i * p->content->g->raw : NULL;
+    const float *inner = p->inner ? p->inner->scores + (size_t)i * p->inner->g->rows : NULL;
+    float *s = p->s_tile + (size_t)i * TILE, top = p->max[i];
+    struct pcv_run run = start_run(p, m0);
+
+    for (int j = 0; j < p->nruns; j++) {
+        const struct tile_run *t = &p->run[j];
+
+        run.n = t->n;
+        run.tab = inner ? inner + t->inner : NULL;
+        run.base = p->base[i];
+        for (int o = 0; o < p->nouter; o++)
+            run.base += p->outer[o]->scores[(size_t)i * p->outer[o]->g->rows + t->outer[o]];
+        top = fmaxf(top, p->k->score_run(s + t->from, &run, u, p->usum[i], p->prepared));
+        end_run(&run);
+    }
+    return top;
 }
 
 /* The running maximum grew: what was summed so far shrinks. */
@@ -296,69 +336,67 @@ static void rescale(struct pass *p, int i, float top)
     p->k->scale(p->agg + (size_t)i * p->channels, f, p->channels); /* earlier segments */
 }
 
-static void weigh(struct pass *p, int i, int64_t m0, int64_t m1)
+static void weigh(struct pass *p, int i, int64_t m0)
 {
+    float *inner = p->inner ? p->inner->sum + (size_t)i * p->inner->width : NULL;
+    float *content = p->content ? p->content->sum + (size_t)i * p->content->width : NULL;
     float *s = p->s_tile + (size_t)i * TILE;
+    struct pcv_run run = start_run(p, m0);
 
-    for (int64_t m = m0, end; m < m1; m = end) {
-        const float *u = NULL;
-        struct pcv_run run;
+    for (int j = 0; j < p->nruns; j++) {
+        const struct tile_run *t = &p->run[j];
         struct pcv_run_sums sums = {0};
-        float *at = s + (m - m0), *marg = NULL;
 
-        end = run_end(p, m, m1);
-        run = make_run(p, i, m, end, &u);
-        if (p->inner)
-            marg = p->inner->sum + (size_t)i * p->inner->width + m % p->inner->g->rows;
-        p->k->weigh_run(at, &run, p->max[i], marg, &sums);
+        run.n = t->n;
+        p->k->weigh_run(s + t->from, &run, p->max[i], inner ? inner + t->inner : NULL, content,
+                        &sums);
+        end_run(&run);
         p->e[i] += sums.e;
         p->b[i] += sums.b;
         p->bmu[i] += sums.bmu;
-        for (int j = 0; j < p->ngroups; j++) {
-            struct group_state *st = &p->group[j];
-            float *sum = st->sum + (size_t)i * st->width;
+        for (int o = 0; o < p->nouter; o++)
+            p->outer[o]->sum[(size_t)i * p->outer[o]->width + t->outer[o]] += sums.b;
+    }
+}
 
-            if (is_outer(p, st))
-                sum[pcv_group_row(st->g, m)] += sums.b;
-            else if (is_gathered(p, st))
-                for (int x = 0; x < run.n; x++)
-                    sum[pcv_group_row(st->g, m + x)] += at[x];
-            else if (st == p->content)
-                for (int c = 0; c < st->g->raw; c++)
-                    sum[c] += p->k->dot(at, run.planes + (size_t)c * run.stride, run.n);
-        }
+/* Tables that come in no order: their sums by row. */
+static void weigh_gathered(struct pass *p, const struct group_state *st, int64_t m0, int n)
+{
+    for (int i = 0; i < p->rows; i++) {
+        const float *s = p->s_tile + (size_t)i * TILE;
+        float *sum = st->sum + (size_t)i * st->width;
+
+        for (int m = 0; m < n; m++)
+            sum[pcv_group_row(st->g, m0 + m)] += s[m];
     }
 }
 
 static void pass_tile(struct pass *p, int64_t m0, int64_t m1)
 {
+    const int n = (int)(m1 - m0);
+
+    cut_tile(p, m0, m1);
     if (p->prepared)
-        prepare_tile(p, m0, (int)(m1 - m0));
+        prepare_tile(p, m0, n);
     for (int i = 0; i < p->rows; i++) {
-        float *s = p->s_tile + (size_t)i * TILE;
-        float top = p->max[i];
+        const float top = score(p, i, m0);
 
-        for (int64_t m = m0, end; m < m1; m = end) {
-            const float *u = NULL;
-            struct pcv_run run;
-
-            end = run_end(p, m, m1);
-            run = make_run(p, i, m, end, &u);
-            top = fmaxf(top, p->k->score_run(s + (m - m0), &run, u, p->usum[i], p->prepared));
-        }
         if (top > p->max[i])
             rescale(p, i, top);
-        weigh(p, i, m0, m1);
+        weigh(p, i, m0);
     }
     for (int j = 0; j < p->ngroups; j++) {
         const struct group_state *st = &p->group[j];
+        const struct pcv_group *g = st->g;
 
         if (st->direct)
-            pcv_rows_nn(p->k, p->rows, st->g->n, (int)(m1 - m0), p->s_tile, TILE,
-                        st->g->table + (size_t)m0 * st->g->n, st->g->n, st->sum, st->g->n, 1);
+            pcv_rows_nn(p->k, p->rows, g->n, n, p->s_tile, TILE, g->table + (size_t)m0 * g->n, g->n,
+                        st->sum, g->n, true);
         else if (is_product(p, st))
-            pcv_rows_nt(p->k, p->rows, st->g->raw, (int)(m1 - m0), p->s_tile, TILE,
-                        st->g->planes + m0, (int)p->s->tokens, st->sum, st->g->raw, 1);
+            pcv_rows_nt(p->k, p->rows, g->raw, n, p->s_tile, TILE, g->planes + m0,
+                        (int)p->s->tokens, st->sum, g->raw, true);
+        else if (is_gathered(p, st))
+            weigh_gathered(p, st, m0, n);
     }
 }
 

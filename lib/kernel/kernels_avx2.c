@@ -260,9 +260,17 @@ static float score_row(float *s, int n, const struct pcv_score_terms *t, bool gi
     return max8(most);
 }
 
-/* score_run for the lanes of one mask, or for all eight. */
-static inline v8 score8(const float *s, const struct pcv_run *run, const float *u, v8 base, v8 usum,
-                        int add, int i, __m256i m)
+/* Runs end anywhere. The lanes beyond an end are loaded as 0 and stored as they were: a masked
+ * store takes some processors as long as ten others. */
+static inline void store_part(float *x, v8 v, __m256i m)
+{
+    _mm256_storeu_ps(x, _mm256_blendv_ps(_mm256_loadu_ps(x), v, _mm256_castsi256_ps(m)));
+}
+
+/* score_run for the lanes of one mask, or for all eight; `channels` is a constant. */
+static inline __attribute__((always_inline)) v8 score8(const float *s, const struct pcv_run *run,
+                                                       const float *u, v8 base, v8 usum, int add,
+                                                       int i, __m256i m, const int channels)
 {
     v8 v = _mm256_fnmadd_ps(usum, _mm256_maskload_ps(run->mu + i, m), base);
 
@@ -270,13 +278,16 @@ static inline v8 score8(const float *s, const struct pcv_run *run, const float *
         v = _mm256_add_ps(v, _mm256_maskload_ps(run->tab + i, m));
     if (add)
         v = _mm256_add_ps(v, _mm256_maskload_ps(s + i, m));
-    for (int j = 0; j < run->channels; j++)
+    for (int j = 0; j < channels; j++)
         v = _mm256_fmadd_ps(set1(u[j]),
                             _mm256_maskload_ps(run->planes + (size_t)j * run->stride + i, m), v);
     return _mm256_mul_ps(v, _mm256_maskload_ps(run->r + i, m));
 }
 
-static float score_run(float *s, const struct pcv_run *run, const float *u, float usum, int add)
+static inline __attribute__((always_inline)) float score_channels(float *s,
+                                                                  const struct pcv_run *run,
+                                                                  const float *u, float usum,
+                                                                  int add, const int channels)
 {
     const __m256i all = _mm256_set1_epi32(-1);
     const v8 base = set1(run->base), us = set1(usum);
@@ -284,44 +295,97 @@ static float score_run(float *s, const struct pcv_run *run, const float *u, floa
     int i = 0;
 
     for (; i + 8 <= run->n; i += 8) {
-        v8 v = score8(s, run, u, base, us, add, i, all);
+        v8 v = score8(s, run, u, base, us, add, i, all, channels);
 
         _mm256_storeu_ps(s + i, v);
         most = _mm256_max_ps(most, v);
     }
     if (i < run->n) {
         const __m256i m = mask_of(run->n - i);
-        v8 v = score8(s, run, u, base, us, add, i, m);
+        v8 v = score8(s, run, u, base, us, add, i, m, channels);
 
-        _mm256_maskstore_ps(s + i, m, v);
+        store_part(s + i, v, m);
         most = _mm256_max_ps(most, _mm256_blendv_ps(most, v, _mm256_castsi256_ps(m)));
     }
     return max8(most);
 }
 
-static void weigh_run(float *s, const struct pcv_run *run, float top, float *marg,
+struct weights {
+    v8 e, b, bmu, content[PCV_RUN_CHANNELS];
+};
+
+static inline __attribute__((always_inline)) void weigh8(float *s, const struct pcv_run *run,
+                                                         v8 top, float *marg, struct weights *w,
+                                                         int i, __m256i m, bool part,
+                                                         const int channels)
+{
+    const v8 below = _mm256_sub_ps(_mm256_maskload_ps(s + i, m), top);
+    v8 e = exp2_below8(_mm256_mul_ps(below, set1(1.44269504f))), b;
+
+    if (part)
+        e = _mm256_and_ps(e, _mm256_castsi256_ps(m));
+    b = _mm256_mul_ps(e, _mm256_maskload_ps(run->r + i, m));
+    w->e = _mm256_add_ps(w->e, e);
+    w->b = _mm256_add_ps(w->b, b);
+    w->bmu = _mm256_fmadd_ps(b, _mm256_maskload_ps(run->mu + i, m), w->bmu);
+    for (int j = 0; j < channels; j++)
+        w->content[j] = _mm256_fmadd_ps(
+            b, _mm256_maskload_ps(run->planes + (size_t)j * run->stride + i, m), w->content[j]);
+    if (part)
+        store_part(s + i, b, m);
+    else
+        _mm256_storeu_ps(s + i, b);
+    if (!marg)
+        return;
+    if (part)
+        store_part(marg + i, _mm256_add_ps(b, _mm256_loadu_ps(marg + i)), m);
+    else
+        _mm256_storeu_ps(marg + i, _mm256_add_ps(b, _mm256_loadu_ps(marg + i)));
+}
+
+static inline __attribute__((always_inline)) void
+weigh_channels(float *s, const struct pcv_run *run, float max, float *marg, float *content,
+               struct pcv_run_sums *sums, const int channels)
+{
+    const __m256i all = _mm256_set1_epi32(-1);
+    const v8 top = set1(max);
+    struct weights w = {0};
+    int i = 0;
+
+    for (; i + 8 <= run->n; i += 8)
+        weigh8(s, run, top, marg, &w, i, all, false, channels);
+    if (i < run->n)
+        weigh8(s, run, top, marg, &w, i, mask_of(run->n - i), true, channels);
+    sums->e += sum8(w.e);
+    sums->b += sum8(w.b);
+    sums->bmu += sum8(w.bmu);
+    for (int j = 0; j < channels; j++)
+        content[j] += sum8(w.content[j]);
+}
+
+/* A loop for each number of channels. */
+#define BY_CHANNELS(n, f, ...)                                                                     \
+    switch (n) {                                                                                   \
+    case 0: return f(__VA_ARGS__, 0);                                                              \
+    case 1: return f(__VA_ARGS__, 1);                                                              \
+    case 2: return f(__VA_ARGS__, 2);                                                              \
+    case 3: return f(__VA_ARGS__, 3);                                                              \
+    case 4: return f(__VA_ARGS__, 4);                                                              \
+    case 5: return f(__VA_ARGS__, 5);                                                              \
+    case 6: return f(__VA_ARGS__, 6);                                                              \
+    case 7: return f(__VA_ARGS__, 7);                                                              \
+    default: return f(__VA_ARGS__, PCV_RUN_CHANNELS);                                              \
+    }
+
+static float score_run(float *s, const struct pcv_run *run, const float *u, float usum, int add)
+{
+    BY_CHANNELS(run->channels, score_channels, s, run, u, usum, add)
+}
+
+static void weigh_run(float *s, const struct pcv_run *run, float max, float *marg, float *content,
                       struct pcv_run_sums *sums)
 {
-    const v8 shift = set1(top);
-    v8 se = set1(0), sb = set1(0), sbmu = set1(0);
-
-    for (int i = 0; i < run->n; i += 8) {
-        const __m256i m = mask_of(run->n - i);
-        v8 e = exp8(_mm256_sub_ps(_mm256_maskload_ps(s + i, m), shift));
-        v8 b;
-
-        e = _mm256_and_ps(e, _mm256_castsi256_ps(m));
-        b = _mm256_mul_ps(e, _mm256_maskload_ps(run->r + i, m));
-        _mm256_maskstore_ps(s + i, m, b);
-        se = _mm256_add_ps(se, e);
-        sb = _mm256_add_ps(sb, b);
-        sbmu = _mm256_fmadd_ps(b, _mm256_maskload_ps(run->mu + i, m), sbmu);
-        if (marg)
-            _mm256_maskstore_ps(marg + i, m, _mm256_add_ps(b, _mm256_maskload_ps(marg + i, m)));
-    }
-    sums->e += sum8(se);
-    sums->b += sum8(sb);
-    sums->bmu += sum8(sbmu);
+    BY_CHANNELS(run->channels, weigh_channels, s, run, max, marg, content, sums)
 }
 
 #define TABLE(isa, panels)                                                                         \

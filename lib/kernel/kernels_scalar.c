@@ -130,7 +130,7 @@ static float score_run(float *s, const struct pcv_run *run, const float *u, floa
     return max(s, run->n);
 }
 
-static void weigh_run(float *s, const struct pcv_run *run, float m, float *marg,
+static void weigh_run(float *s, const struct pcv_run *run, float m, float *marg, float *content,
                       struct pcv_run_sums *sums)
 {
     for (int i = 0; i < run->n; i++) {
@@ -142,6 +142,8 @@ static void weigh_run(float *s, const struct pcv_run *run, float m, float *marg,
         sums->bmu += s[i] * run->mu[i];
         if (marg)
             marg[i] += s[i];
+        for (int j = 0; j < run->channels; j++)
+            content[j] += s[i] * run->planes[(size_t)j * run->stride + i];
     }
 }
 

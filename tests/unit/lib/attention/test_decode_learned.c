@@ -115,7 +115,7 @@ static const struct {
      16,
      1,
      10},
-    {{.heads = 8, .q_dim = 32, .kv_dim = 48, .qk = 64, .v = 32, .hidden = 32}, 16, 300, 63},
+    {{.heads = 8, .q_dim = 32, .kv_dim = 48, .qk = 64, .v = 32, .hidden = 32}, 200, 300, 63},
     {{.heads = 2,
       .q_dim = 13,
       .kv_dim = 7,

@@ -387,7 +387,7 @@ static void gemm_matches_and_is_row_stable(void **state)
 
 static void runs_match(void **state)
 {
-    enum { CHANNELS = 5 };
+    enum { CHANNELS = PCV_RUN_CHANNELS };
 
     (void)state;
     EACH_TABLE(k) for (int n = 1; n <= SIZES; n++) for (int way = 0; way < 16; way++)
@@ -399,7 +399,8 @@ static void runs_match(void **state)
         struct pcv_run run = {
             .n = n, .base = base, .channels = channels, .stride = SIZES + 3, .r = r, .mu = mu};
         struct pcv_run_sums sums = {.e = 1, .b = 2, .bmu = 3};
-        double most = -INFINITY, e = 1, b_sum = 2, bmu = 3;
+        double most = -INFINITY, e = 1, b_sum = 2, bmu = 3, want[CHANNELS] = {0};
+        float content[CHANNELS] = {0};
         float top;
 
         random_fill(&seed, u, CHANNELS, 0, 1);
@@ -427,7 +428,7 @@ static void runs_match(void **state)
         CHECK_ONE(top, most, 0, "%s largest of %d", k->name, n);
         random_fill(&seed, marg, (size_t)n, 0, 1);
         memcpy(open_room(&c, n, 0), marg, (size_t)n * sizeof(*marg));
-        k->weigh_run(s, &run, top, way & 4 ? marg : NULL, &sums);
+        k->weigh_run(s, &run, top, way & 4 ? marg : NULL, content, &sums);
         check_guards(&a, "weigh_run");
         check_guards(&b, "weigh_run");
         for (int i = 0; i < n; i++) {
@@ -436,9 +437,13 @@ static void runs_match(void **state)
             e += p;
             b_sum += p * r[i];
             bmu += p * r[i] * mu[i];
+            for (int j = 0; j < channels; j++)
+                want[j] += p * r[i] * planes[j * (SIZES + 3) + i];
             CHECK_ONE(s[i], p * r[i], 2e-6, "%s weigh_run of %d", k->name, n);
             CHECK_ONE(marg[i], c.x[i] + (way & 4 ? p * r[i] : 0), 3e-6, "%s marginal", k->name);
         }
+        for (int j = 0; j < channels; j++)
+            CHECK_ONE(content[j], want[j], 1e-5 * n, "%s content of %d", k->name, n);
         CHECK_ONE(sums.e, e, 1e-5 * n, "%s sum of %d", k->name, n);
         CHECK_ONE(sums.b, b_sum, 1e-5 * n, "%s sum of b of %d", k->name, n);
         CHECK_ONE(sums.bmu, bmu, 1e-5 * n, "%s sum of b mu of %d", k->name, n);
