@@ -89,6 +89,8 @@ int srv_lanes_reserve(struct srv_lanes *l, const struct srv_lane_room *rooms, in
             if (r)
                 return r;
         }
+    for (int i = 0; i < l->n; i++)
+        pcv_ws_touch(l->lanes[i].ws);
     return 0;
 }
 

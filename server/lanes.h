@@ -38,6 +38,7 @@ struct srv_lane_room {
 /* Pools and workspaces for n lanes of so many threads each (0: an equal share of the processors),
  * with room for models [nmodels]. Slow; any thread. own: srv_lanes_free */
 PCV_CHECK int srv_lanes_new(struct srv_lanes **ret, int n, int threads, struct pcv_err *e);
+/* Workspaces are touched: no batch waits for their memory. */
 PCV_CHECK int srv_lanes_reserve(struct srv_lanes *l, const struct srv_lane_room *rooms, int nmodels,
                                 struct pcv_err *e);
 /* Bytes that srv_lanes_reserve would take for all lanes. */
