@@ -44,6 +44,11 @@ PCV_CHECK int srv_lanes_reserve(struct srv_lanes *l, const struct srv_lane_room 
 /* Bytes that srv_lanes_reserve would take for all lanes. */
 double srv_lanes_need(const struct srv_lanes *l, const struct srv_lane_room *rooms, int nmodels);
 
+/* Calls fn for every lane, each on a thread of its own, all at once, before start; waits for them.
+ * The first failure, if any. */
+PCV_CHECK int srv_lanes_each(struct srv_lanes *l, int (*fn)(int lane, void *ctx, struct pcv_err *e),
+                             void *ctx, struct pcv_err *e);
+
 struct pcv_pool *srv_lanes_pool(struct srv_lanes *l, int lane); /* borrow, before start */
 struct pcv_ws *srv_lanes_ws(struct srv_lanes *l, int lane);     /* borrow, before start */
 int srv_lanes_count(const struct srv_lanes *l);

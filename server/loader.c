@@ -5,7 +5,6 @@
 #include "server/memory.h"
 #include "server/notify.h"
 
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -192,47 +191,13 @@ static int warm_models(struct srv_loader *l, struct pcv_err *e)
     return 0;
 }
 
-/* ---- the other lanes --------------------------------------------------------------------------
- * All lanes compute at once, as they will: what each of their threads needs is there then. */
-
-struct warmer {
-    const struct srv_loader *l;
-    int lane, code;
-    bool started;
-    pthread_t thread;
-    struct pcv_err err;
-};
-
-static void *warmer_main(void *arg)
+/* All lanes compute at once, as they will: what each of their threads needs is there then. */
+static int warm_lane(int lane, void *ctx, struct pcv_err *e)
 {
-    struct warmer *w = arg;
-    for (int i = 0; i < w->l->config->nmodels && !w->code; i++)
-        w->code = warm_model(w->l, i, NULL, w->lane, &w->err);
-    return NULL;
-}
-
-static int warm_lanes(const struct srv_loader *l, struct pcv_err *e)
-{
-    const int n = srv_lanes_count(l->lanes);
-    struct warmer *w = n > 1 ? calloc((size_t)n, sizeof *w) : NULL;
-    int r = w || n == 1 ? 0 : pcv_fail(e, PCV_ENOMEM, "no memory to warm %d lanes", n);
-    for (int i = 0; w && i < n; i++) {
-        w[i] = (struct warmer){.l = l, .lane = i};
-        int code = pthread_create(&w[i].thread, NULL, warmer_main, &w[i]);
-        w[i].started = !code;
-        if (code) {
-            r = pcv_fail(e, PCV_EIO, "thread to warm lane %d: %s", i, strerror(code));
-            break;
-        }
-    }
-    for (int i = 0; w && i < n && w[i].started; i++) {
-        pthread_join(w[i].thread, NULL);
-        if (w[i].code && !r) {
-            r = w[i].code;
-            *e = w[i].err;
-        }
-    }
-    free(w);
+    const struct srv_loader *l = ctx;
+    int r = 0;
+    for (int i = 0; i < l->config->nmodels && !r; i++)
+        r = warm_model(l, i, NULL, lane, e);
     return r;
 }
 
@@ -252,8 +217,9 @@ static int load(struct srv_loader *l, struct pcv_err *e)
         rooms[i] = (struct srv_lane_room){.model = l->models[i].engine,
                                           .max_items = (int)c->models[i].max_batch};
     if (!r && !(r = check_memory(l, rooms, e)) &&
-        !(r = srv_lanes_reserve(l->lanes, rooms, c->nmodels, e)) && !(r = warm_models(l, e)))
-        r = warm_lanes(l, e);
+        !(r = srv_lanes_reserve(l->lanes, rooms, c->nmodels, e)) && !(r = warm_models(l, e)) &&
+        srv_lanes_count(l->lanes) > 1)
+        r = srv_lanes_each(l->lanes, warm_lane, l, e);
     free(rooms);
     return r;
 }
