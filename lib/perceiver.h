@@ -281,6 +281,10 @@ PCV_CHECK int pcv_ws_reserve(struct pcv_ws *ws, const struct pcv_model *m, int m
                              struct pcv_err *e);
 size_t pcv_ws_bytes(const struct pcv_ws *ws);
 
+/* Has the system provide all of that memory now, on all threads of the pool: otherwise forwards
+ * wait for it page by page when they first write there. Between forwards. */
+void pcv_ws_touch(struct pcv_ws *ws);
+
 /* Bytes pcv_ws_reserve would take, to plan memory before. */
 size_t pcv_ws_need(const struct pcv_model *m, int max_items, int threads, int flags);
 

@@ -89,6 +89,8 @@ int srv_lanes_reserve(struct srv_lanes *l, const struct srv_lane_room *rooms, in
             if (r)
                 return r;
         }
+    for (int i = 0; i < l->n; i++)
+        pcv_ws_touch(l->lanes[i].ws);
     return 0;
 }
 
@@ -100,6 +102,46 @@ double srv_lanes_need(const struct srv_lanes *l, const struct srv_lane_room *roo
         most = need > most ? need : most;
     }
     return (double)most * l->n;
+}
+
+struct each {
+    int lane, code;
+    int (*fn)(int lane, void *ctx, struct pcv_err *e);
+    void *ctx;
+    pthread_t thread;
+    struct pcv_err err;
+};
+
+static void *each_main(void *arg)
+{
+    struct each *a = arg;
+    a->code = a->fn(a->lane, a->ctx, &a->err);
+    return NULL;
+}
+
+int srv_lanes_each(struct srv_lanes *l, int (*fn)(int lane, void *ctx, struct pcv_err *e),
+                   void *ctx, struct pcv_err *e)
+{
+    struct each *all = calloc((size_t)l->n, sizeof *all);
+    int r = all ? 0 : pcv_fail(e, PCV_ENOMEM, "no memory for %d threads", l->n), started = 0;
+    while (!r && started < l->n) {
+        struct each *a = &all[started];
+        *a = (struct each){.lane = started, .fn = fn, .ctx = ctx};
+        int code = pthread_create(&a->thread, NULL, each_main, a);
+        if (code)
+            r = pcv_fail(e, PCV_EIO, "thread of lane %d: %s", started, strerror(code));
+        else
+            started++;
+    }
+    for (int i = 0; i < started; i++) {
+        pthread_join(all[i].thread, NULL);
+        if (all[i].code && !r) {
+            r = all[i].code;
+            *e = all[i].err;
+        }
+    }
+    free(all);
+    return r;
 }
 
 struct pcv_pool *srv_lanes_pool(struct srv_lanes *l, int lane)

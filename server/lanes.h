@@ -38,10 +38,16 @@ struct srv_lane_room {
 /* Pools and workspaces for n lanes of so many threads each (0: an equal share of the processors),
  * with room for models [nmodels]. Slow; any thread. own: srv_lanes_free */
 PCV_CHECK int srv_lanes_new(struct srv_lanes **ret, int n, int threads, struct pcv_err *e);
+/* Workspaces are touched: no batch waits for their memory. */
 PCV_CHECK int srv_lanes_reserve(struct srv_lanes *l, const struct srv_lane_room *rooms, int nmodels,
                                 struct pcv_err *e);
 /* Bytes that srv_lanes_reserve would take for all lanes. */
 double srv_lanes_need(const struct srv_lanes *l, const struct srv_lane_room *rooms, int nmodels);
+
+/* Calls fn for every lane, each on a thread of its own, all at once, before start; waits for them.
+ * The first failure, if any. */
+PCV_CHECK int srv_lanes_each(struct srv_lanes *l, int (*fn)(int lane, void *ctx, struct pcv_err *e),
+                             void *ctx, struct pcv_err *e);
 
 struct pcv_pool *srv_lanes_pool(struct srv_lanes *l, int lane); /* borrow, before start */
 struct pcv_ws *srv_lanes_ws(struct srv_lanes *l, int lane);     /* borrow, before start */

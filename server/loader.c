@@ -8,8 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Warming ends after so many runs, or so much time. */
-enum { WARM_RUNS = 3 };
+/* Warming ends after so many runs, the first of which finds everything cold, or so much time. */
+enum { WARM_RUNS = 2 };
 #define WARM_SECONDS 0.3
 /* Positions or pixels along a side where a model takes any number. */
 enum { WARM_SIZE = 64 };
@@ -118,11 +118,12 @@ static int warm_input(const struct pcv_model *m, int which, struct pcv_input **r
     return r;
 }
 
-/* One item that asks one row of every task that answers it; runs it until its time is steady. */
-static int run(struct srv_loaded_model *m, const struct pcv_input *in, struct pcv_ws *ws,
-               struct pcv_err *e)
+/* Runs an item that asks one row of every task that answers it, until its time is steady. m: where
+ * that time goes; NULL: one run, and it goes nowhere. */
+static int run(const struct pcv_model *engine, struct srv_loaded_model *m,
+               const struct pcv_input *in, struct pcv_ws *ws, struct pcv_err *e)
 {
-    const struct pcv_model_info *info = pcv_model_info(m->engine);
+    const struct pcv_model_info *info = pcv_model_info(engine);
     static const int32_t first_row = 0;
     struct pcv_query *queries = calloc((size_t)info->ntasks + 1, sizeof *queries);
     struct pcv_item item = {.input = in, .queries = queries};
@@ -139,14 +140,14 @@ static int run(struct srv_loaded_model *m, const struct pcv_input *in, struct pc
         if (!q->logits)
             r = pcv_fail(e, PCV_ENOMEM, "no memory to warm");
     }
-    for (int i = 0; !r && i < WARM_RUNS && spent < WARM_SECONDS; i++) {
+    for (int i = 0; !r && i < (m ? WARM_RUNS : 1) && spent < WARM_SECONDS; i++) {
         uint64_t start = srv_now_ns();
-        r = pcv_forward(m->engine, ws, &item, 1, NULL, e);
+        r = pcv_forward(engine, ws, &item, 1, NULL, e);
         last = (double)(srv_now_ns() - start) / 1e9;
         spent += last;
     }
-    if (!r) {
-        pcv_cost_item(m->engine, &item, &cost, NULL);
+    if (!r && m) {
+        pcv_cost_item(engine, &item, &cost, NULL);
         m->gmac += (cost.encode + cost.process + cost.decode) / 1e9;
         m->seconds += last;
     }
@@ -156,26 +157,48 @@ static int run(struct srv_loaded_model *m, const struct pcv_input *in, struct pc
     return r;
 }
 
+/* All inputs of a model, one after another. */
+static int warm_model(const struct srv_loader *l, int model, struct srv_loaded_model *m, int lane,
+                      struct pcv_err *e)
+{
+    const struct pcv_model *engine = l->models[model].engine;
+    const struct pcv_model_info *info = pcv_model_info(engine);
+    const int inputs = info->together ? 1 : info->ninputs;
+    for (int which = 0; which < inputs; which++) {
+        struct pcv_input *in = NULL;
+        int r = warm_input(engine, which, &in, e);
+        if (!r)
+            r = run(engine, m, in, srv_lanes_ws(l->lanes, lane), e);
+        pcv_input_free(in);
+        if (r)
+            return pcv_err_at(e, "model %s: warming", l->config->models[model].name);
+    }
+    return 0;
+}
+
+/* On the first lane, alone: how fast a model is. */
 static int warm_models(struct srv_loader *l, struct pcv_err *e)
 {
     for (int i = 0; i < l->config->nmodels; i++) {
         const char *name = l->config->models[i].name;
-        const struct pcv_model_info *info = pcv_model_info(l->models[i].engine);
-        const int inputs = info->together ? 1 : info->ninputs;
         srv_notify_status("Warming %s", name);
-        for (int which = 0; which < inputs; which++) {
-            struct pcv_input *in = NULL;
-            int r = warm_input(l->models[i].engine, which, &in, e);
-            if (!r)
-                r = run(&l->models[i], in, srv_lanes_ws(l->lanes, 0), e);
-            pcv_input_free(in);
-            if (r)
-                return pcv_err_at(e, "model %s: warming", name);
-        }
+        int r = warm_model(l, i, &l->models[i], 0, e);
+        if (r)
+            return r;
         srv_log(SRV_INFO, NULL, "model %s: warmed, %.3g GMAC in %.1f ms", name, l->models[i].gmac,
                 l->models[i].seconds * 1e3);
     }
     return 0;
+}
+
+/* All lanes compute at once, as they will: what each of their threads needs is there then. */
+static int warm_lane(int lane, void *ctx, struct pcv_err *e)
+{
+    const struct srv_loader *l = ctx;
+    int r = 0;
+    for (int i = 0; i < l->config->nmodels && !r; i++)
+        r = warm_model(l, i, NULL, lane, e);
+    return r;
 }
 
 /* ---- all of it --------------------------------------------------------------------------------
@@ -194,8 +217,9 @@ static int load(struct srv_loader *l, struct pcv_err *e)
         rooms[i] = (struct srv_lane_room){.model = l->models[i].engine,
                                           .max_items = (int)c->models[i].max_batch};
     if (!r && !(r = check_memory(l, rooms, e)) &&
-        !(r = srv_lanes_reserve(l->lanes, rooms, c->nmodels, e)))
-        r = warm_models(l, e);
+        !(r = srv_lanes_reserve(l->lanes, rooms, c->nmodels, e)) && !(r = warm_models(l, e)) &&
+        srv_lanes_count(l->lanes) > 1)
+        r = srv_lanes_each(l->lanes, warm_lane, l, e);
     free(rooms);
     return r;
 }

@@ -1,5 +1,5 @@
-/* loader.h - opens all models, plans the memory, makes the lanes and warms them, on a thread of the
- * pool, while the loop already answers that it is not ready.
+/* loader.h - opens all models, plans the memory, makes the lanes and warms each with every model,
+ * on a thread of the pool, while the loop already answers that it is not ready.
  *
  * Any failure is final: it names the file and the tensor, or the sums that do not fit. */
 #ifndef SRV_LOADER_H

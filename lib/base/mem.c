@@ -1,7 +1,31 @@
 #include "lib/base/mem.h"
 
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+enum {
+    HUGE_PAGE = 2 << 20,
+    LARGE = 2 * HUGE_PAGE, /* from here on a block begins where a huge page does */
+};
+
+/* What is left over after whole huge pages takes no more than it needs. */
+static void *large_alloc(size_t bytes)
+{
+    size_t whole = bytes & ~(size_t)(HUGE_PAGE - 1), room;
+    void *p;
+
+    if (__builtin_add_overflow(whole, (size_t)HUGE_PAGE, &room))
+        return NULL;
+    p = aligned_alloc(HUGE_PAGE, whole == bytes ? whole : room);
+#ifdef MADV_HUGEPAGE
+    if (p)
+        (void)madvise(p, whole, MADV_HUGEPAGE);
+#endif
+    return p;
+}
 
 void *pcv_alloc(size_t count, size_t size)
 {
@@ -10,7 +34,8 @@ void *pcv_alloc(size_t count, size_t size)
     if (__builtin_mul_overflow(count, size, &bytes) ||
         __builtin_add_overflow(bytes, (size_t)PCV_ALIGN, &bytes))
         return NULL;
-    return aligned_alloc(PCV_ALIGN, bytes & ~(size_t)(PCV_ALIGN - 1));
+    bytes &= ~(size_t)(PCV_ALIGN - 1);
+    return bytes < LARGE ? aligned_alloc(PCV_ALIGN, bytes) : large_alloc(bytes);
 }
 
 void *pcv_alloc_zero(size_t count, size_t size)
@@ -25,4 +50,19 @@ void *pcv_alloc_zero(size_t count, size_t size)
 void pcv_free(void *p)
 {
     free(p);
+}
+
+void pcv_touch(void *p, size_t bytes)
+{
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    const uintptr_t from = (uintptr_t)p, to = from + bytes;
+
+    if (bytes == 0)
+        return;
+#ifdef MADV_POPULATE_WRITE
+    if (madvise((void *)(from & ~(page - 1)), to - (from & ~(page - 1)), MADV_POPULATE_WRITE) == 0)
+        return;
+#endif
+    for (uintptr_t at = from; at < to; at = (at & ~(page - 1)) + page)
+        *(volatile char *)at = 0; /* an older kernel */
 }

@@ -1,6 +1,7 @@
 #include "lib/load/weights.h"
 
 #include "lib/base/mem.h"
+#include "lib/base/pool.h"
 #include "lib/load/strided.h"
 #include "lib/load/weights_internal.h"
 
@@ -24,6 +25,8 @@ struct entry {
     const struct pcv_tensor *tensor;
     int file;
     bool bound, ignored, in_place; /* in_place: counted as used in the mapping */
+    bool looked;                   /* its numbers in the file have been looked at: */
+    atomic_bool bad;               /* one of them is not finite */
     struct copy *copies;
 };
 
@@ -127,19 +130,98 @@ const struct pcv_tensor *pcv_weights_at(const struct pcv_weights *w, int i)
     return w->entries[i].tensor;
 }
 
-/* ---- binding ------------------------------------------------------------------------------ */
+/* ---- looking at all numbers --------------------------------------------------------------- */
 
-/* Infinities and NaN are the numbers whose exponent is all ones. */
+/* Infinities and NaN are the numbers whose exponent is all ones: the only ones where one more
+ * carries into the sign. */
+static uint32_t carry(const float *x, int n)
+{
+    uint32_t bits, sum = 0;
+
+    for (int i = 0; i < n; i++) {
+        memcpy(&bits, &x[i], sizeof(bits));
+        sum |= (bits & 0x7f800000) + 0x00800000;
+    }
+    return sum >> 31;
+}
+
 static bool all_finite(const float *x, int64_t n)
 {
-    uint32_t bits, bad = 0;
+    uint32_t bad = 0;
+    int64_t i = 0;
 
-    for (int64_t i = 0; i < n; i++) {
-        memcpy(&bits, &x[i], sizeof(bits));
-        bad |= (bits & 0x7f800000) == 0x7f800000;
-    }
-    return !bad;
+    for (; i + 64 <= n && !bad; i += 64)
+        bad = carry(x + i, 64); /* a length that compilers know: vectors */
+    return !bad && !carry(x + i, (int)(n - i));
 }
+
+static bool serves_in_place(const struct pcv_tensor *t)
+{
+    return t->dtype == PCV_F32 && (uintptr_t)t->data % sizeof(float) == 0;
+}
+
+enum { PIECE = 1 << 20 }; /* numbers that a thread looks at at a time */
+
+struct look {
+    struct pcv_weights *w;
+    struct pcv_units pieces;
+};
+
+/* Brings pages of a mapping in, many at a time: one by one, each would be a fault. Older kernels
+ * do not know it, and take the faults. */
+static void populate(const float *x, int64_t n)
+{
+#ifdef MADV_POPULATE_READ
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), from = (uintptr_t)x & ~(page - 1);
+
+    (void)madvise((void *)from, (uintptr_t)(x + n) - from, MADV_POPULATE_READ);
+#else
+    (void)x, (void)n;
+#endif
+}
+
+static void look_part(int thread, int threads, void *arg)
+{
+    struct look *l = arg;
+    int64_t first = 0; /* piece of the tensor */
+    int at = pcv_units_next(&l->pieces);
+
+    (void)thread, (void)threads;
+    for (int i = 0; i < l->w->count; i++) {
+        struct entry *n = &l->w->entries[i];
+        const int64_t count = (int64_t)(n->tensor->nbytes / sizeof(float));
+        const float *x = n->tensor->data;
+
+        if (!n->looked)
+            continue;
+        for (; (at - first) * PIECE < count; at = pcv_units_next(&l->pieces)) {
+            const int64_t from = (at - first) * PIECE;
+            const int64_t len = count - from < PIECE ? count - from : PIECE;
+
+            populate(x + from, len);
+            if (!all_finite(x + from, len))
+                atomic_store_explicit(&n->bad, true, memory_order_relaxed);
+        }
+        first += (count + PIECE - 1) / PIECE;
+    }
+}
+
+void pcv_weights_look(struct pcv_weights *w, struct pcv_pool *pool)
+{
+    struct look l = {.w = w};
+
+    for (int i = 0; i < w->count; i++)
+        w->entries[i].looked = serves_in_place(w->entries[i].tensor);
+    pcv_pool_run(pool, look_part, &l);
+}
+
+/* numbers: the file's own, or copied from there. */
+static bool is_finite(const struct entry *n, const float *numbers, int64_t count)
+{
+    return n->looked ? !n->bad : all_finite(numbers, count);
+}
+
+/* ---- binding ------------------------------------------------------------------------------ */
 
 static bool in_order(const int *axes, int ndim)
 {
@@ -213,7 +295,7 @@ static int copy_of(struct pcv_weights *w, struct entry *n, const int *axes, cons
         c->numbers = pcv_alloc((size_t)count, sizeof(float));
     r = c && c->numbers ? fill(c->numbers, t, count, axes, e)
                         : pcv_fail(e, PCV_ENOMEM, "no memory for %lld numbers", (long long)count);
-    if (r == 0 && !all_finite(c->numbers, count))
+    if (r == 0 && !is_finite(n, c->numbers, count))
         r = pcv_fail(e, PCV_ERANGE, "has a number that is not finite");
     if (r < 0) {
         pcv_free(c ? c->numbers : NULL);
@@ -236,7 +318,7 @@ static int in_place(struct pcv_weights *w, struct entry *n, const float **ret, s
     const struct pcv_tensor *t = n->tensor;
 
     if (!n->in_place) {
-        if (!all_finite(t->data, pcv_shape_count(t->shape, t->ndim)))
+        if (!is_finite(n, t->data, pcv_shape_count(t->shape, t->ndim)))
             return pcv_fail(e, PCV_ERANGE, "has a number that is not finite");
         n->in_place = true;
         if (in_mapping(&w->files.sources[n->file], t))
@@ -267,7 +349,7 @@ static int bind_entry(struct pcv_weights *w, struct entry *n, const float **ret,
     if (t->dtype != PCV_F32 && t->dtype != PCV_F16 && t->dtype != PCV_BF16)
         return pcv_fail(e, PCV_EUNSUPPORTED, "datatype %s; F32, F16 and BF16 are served",
                         pcv_dtype_name(t->dtype));
-    if (t->dtype == PCV_F32 && (uintptr_t)t->data % sizeof(float) == 0 && in_order(axes, ndim))
+    if (serves_in_place(t) && in_order(axes, ndim))
         r = in_place(w, n, ret, e);
     else
         r = copy_of(w, n, axes, ret, e);

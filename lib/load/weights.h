@@ -22,6 +22,7 @@
 
 #include "lib/base/tensor.h"
 
+struct pcv_pool;
 struct pcv_weights;
 
 enum pcv_weights_kind {
@@ -33,6 +34,10 @@ enum pcv_weights_kind {
 /* PCV_EMISSING when the directory has none of the files above. own: pcv_weights_close. */
 PCV_CHECK int pcv_weights_open(struct pcv_weights **ret, const char *dir, struct pcv_err *e);
 void pcv_weights_close(struct pcv_weights *w); /* NULL is fine */
+
+/* Looks at every number that may serve where it lies, with all threads of the pool, and brings the
+ * mapping's pages in: binding then finds out nothing more, and is quick. Not needed. */
+void pcv_weights_look(struct pcv_weights *w, struct pcv_pool *pool);
 
 enum pcv_weights_kind pcv_weights_kind(const struct pcv_weights *w);
 

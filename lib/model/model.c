@@ -128,6 +128,42 @@ static void describe(struct pcv_model *m)
     describe_tasks(m);
 }
 
+/* ---- opening ------------------------------------------------------------------------------ */
+
+/* The description and the fingerprint are read at the same time; neither needs the other. */
+struct reading {
+    struct pcv_model *m;
+    const char *dir;
+    int layout, fingerprint; /* what each came to */
+    struct pcv_err layout_err, fingerprint_err;
+};
+
+static void read_part(int i, int n, void *arg)
+{
+    struct reading *g = arg;
+    struct pcv_model *m = g->m;
+
+    if (i == 0)
+        g->layout = pcv_layout_read(&m->bp, g->dir, m->weights, &g->layout_err);
+    if (i == n - 1 && (n > 1 || g->layout == 0))
+        g->fingerprint =
+            pcv_fingerprint(&m->info.fingerprint, g->dir, m->weights, &g->fingerprint_err);
+}
+
+static int read_model(struct pcv_model *m, const char *dir, struct pcv_pool *pool,
+                      struct pcv_err *e)
+{
+    struct reading g = {.m = m, .dir = dir};
+    int r;
+
+    pcv_weights_look(m->weights, pool);
+    pcv_pool_run(pool, read_part, &g);
+    r = g.layout < 0 ? g.layout : g.fingerprint;
+    if (r < 0 && e)
+        *e = g.layout < 0 ? g.layout_err : g.fingerprint_err;
+    return r;
+}
+
 int pcv_model_open(struct pcv_model **ret, const char *dir, struct pcv_pool *pool,
                    struct pcv_err *e)
 {
@@ -139,11 +175,9 @@ int pcv_model_open(struct pcv_model **ret, const char *dir, struct pcv_pool *poo
     pcv_gemm_init();
     r = pcv_weights_open(&m->weights, dir, e);
     if (r == 0)
-        r = pcv_layout_read(&m->bp, dir, m->weights, e);
+        r = read_model(m, dir, pool, e);
     if (r == 0)
         r = pcv_plan_make(&m->plan, &m->bp, pcv_kernels_for(pcv_cpu_detect()), pool, e);
-    if (r == 0)
-        r = pcv_fingerprint(&m->info.fingerprint, dir, m->weights, e);
     if (r < 0) {
         pcv_model_close(m);
         return r;

@@ -1,6 +1,7 @@
 #include "lib/model/ws.h"
 
 #include "lib/attention/self.h"
+#include "lib/base/pool.h"
 #include "lib/model/forward.h"
 
 #include <stdlib.h>
@@ -190,6 +191,21 @@ int pcv_ws_reserve(struct pcv_ws *ws, const struct pcv_model *m, int max_items, 
         ws->max_items = max_items;
     ws->flags = flags;
     return 0;
+}
+
+static void touch_part(int i, int n, void *arg)
+{
+    const struct pcv_ws *ws = arg;
+    const size_t from = ws->capacity * (size_t)i / (size_t)n;
+    const size_t to = ws->capacity * (size_t)(i + 1) / (size_t)n;
+
+    if (ws->arena)
+        pcv_touch(ws->arena + from, (to - from) * sizeof(float));
+}
+
+void pcv_ws_touch(struct pcv_ws *ws)
+{
+    pcv_pool_run(ws->pool, touch_part, ws);
 }
 
 size_t pcv_ws_bytes(const struct pcv_ws *ws)

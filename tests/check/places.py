@@ -38,7 +38,7 @@ PLACES = {
     "netinet/*": ["server/*"],
     "arpa/*": ["server/*"],
     "netdb.h": ["server/*"],
-    "sys/mman.h": ["lib/load/*"],
+    "sys/mman.h": ["lib/load/*", "lib/base/mem.c"],
     "sys/resource.h": ["server/*"],
     "signal.h": ["server/*"],
     "dirent.h": ["server/*", "lib/load/weights_files.c"],

@@ -1,6 +1,7 @@
 /* A model's tensors as f32: widened, named when something is wrong, all of them accounted for. */
 #include "lib/load/weights.h"
 
+#include "lib/base/pool.h"
 #include "lib/load/safetensors.h"
 #include "tests/unit/tiny.h"
 
@@ -180,6 +181,52 @@ static void numbers_are_finite(void **state)
     }
 }
 
+/* All threads look at large tensors in pieces: whichever piece holds the one bad number, its tensor
+ * is named and the others are bound, in place or copied. */
+static void all_threads_look(void **state)
+{
+    enum { ROWS = 1100, COLS = 1000, BAD = 3 };
+    static const int64_t shape[] = {ROWS, COLS}, turned[] = {COLS, ROWS};
+    static const int at[] = {0, ROWS * COLS - 1, 1 << 20, (1 << 20) - 1};
+    const size_t bytes = sizeof(float) * ROWS * COLS;
+    float *good = calloc(1, bytes), *bad = calloc(1, bytes);
+    struct pcv_pool *pool;
+
+    (void)state;
+    assert_true(good && bad);
+    CHECK_OK(pcv_pool_new(&pool, 2, &e), e);
+    for (size_t i = 0; i < LEN(at); i++) {
+        const struct pcv_tensor big = {NULL, PCV_F32, 2, {ROWS, COLS}, good, bytes};
+        struct pcv_tensor t[] = {tensor("a", PCV_F32, numbers), big, big, big,
+                                 tensor("e", PCV_F16, as_f16)};
+        struct pcv_weights *w;
+        const float *x;
+
+        for (int k = 1; k <= BAD; k++)
+            t[k].name = (const char *const[]){"b", "c", "d"}[k - 1];
+        bad[at[i]] = INFINITY;
+        t[BAD].data = bad;
+        w = open_tensors(t, LEN(t));
+        pcv_weights_look(w, i % 2 ? pool : NULL);
+        for (size_t k = 0; k < LEN(t); k++) {
+            const int64_t *want = t[k].data == bad || t[k].data == good ? shape : two_three;
+
+            if (k == BAD)
+                continue;
+            CHECK_OK(pcv_weights_bind(w, &x, want, 2, &e, "%s", t[k].name), e);
+        }
+        CHECK_OK(pcv_weights_bind_transposed(w, &x, turned, &e, "b"), e);
+        CHECK_FAILS(pcv_weights_bind(w, &x, shape, 2, &e, "d"), e, PCV_ERANGE, "d", "not finite");
+        CHECK_FAILS(pcv_weights_bind_transposed(w, &x, turned, &e, "d"), e, PCV_ERANGE, "d",
+                    "not finite");
+        pcv_weights_close(w);
+        bad[at[i]] = 0;
+    }
+    pcv_pool_free(pool);
+    free(good);
+    free(bad);
+}
+
 /* The largest finite numbers are fine. */
 static void large_numbers_are_taken(void **state)
 {
@@ -217,6 +264,7 @@ int main(void)
         cmocka_unit_test(what_is_wrong_is_named),
         cmocka_unit_test(what_nobody_knows_is_an_error),
         cmocka_unit_test(numbers_are_finite),
+        cmocka_unit_test(all_threads_look),
         cmocka_unit_test(large_numbers_are_taken),
         cmocka_unit_test(a_folder_without_weights_is_refused),
     };
