@@ -67,7 +67,7 @@ def masks(peak, name, repeat):
 def shipped(peak, repeat):
     """A batch of pictures: their classes, embeddings, and one pixel of each."""
     given = WORK / "shipped.safetensors"
-    full.write(given, daemon.pictures(BATCH))
+    full.write(given, full.pictures(BATCH))
     for threads in THREADS:
         row, _ = measure(peak, f"shipped, {BATCH} pictures", threads, SHIPPED, given, 10 * repeat)
         row["rate"] = BATCH * 1e3 / row["ms"]["total"]["median"]

@@ -22,12 +22,6 @@ SIDE = 224
 TARGETS = {"binary": ">= 0.8", "queries": ">= 15000", "loop": "<= 30"}
 
 
-def pictures(count):
-    """Random pictures for the shipped model, and one pixel of each to be painted."""
-    return {"image": full.uniform("image", count, 28, 28, 1),
-            "reconstruct.positions": np.array([400], "<i8")}
-
-
 # ---- requests -----------------------------------------------------------------------------------
 
 OIP_TYPES = {"<f4": "FP32", "<i8": "INT64"}
@@ -83,7 +77,7 @@ def script(name, requests):
 def offline_rate(repeat):
     """Pictures a second of one thread, in batches of 32."""
     given = WORK / "offline.safetensors"
-    full.write(given, pictures(32))
+    full.write(given, full.pictures(32))
     return 32e3 / evaluate(SHIPPED, given, 1, 10 * repeat)[0]["ms"]["total"]["median"]
 
 
@@ -115,7 +109,7 @@ def keep_picture(d):
 
 def loads(seconds):
     """Pictures keep one thread of the daemon busy, so that the client has a core; queries may use all."""
-    several = [binary({**pictures(1), "image": full.uniform(f"image.{i}", 1, 28, 28, 1)})
+    several = [binary({**full.pictures(1), "image": full.uniform(f"image.{i}", 1, 28, 28, 1)})
                for i in range(SAMPLES)]
     question = json.dumps({"queries": [{"task": "garment", "top_k": 1}]})
     asked = [(question, {"Content-Type": "application/json"})]

@@ -11,7 +11,7 @@ import struct
 import numpy as np
 
 import full
-from common import WORK, evaluate, say
+from common import THREADS, WORK, evaluate, say
 
 LONG = 2048
 ROWS = {  # bytes, and the positions asked, which are masked
@@ -78,9 +78,9 @@ def plain(ids, positions):
     padded[:, :count] = ids
     given = WORK / "padded.safetensors"
     full.write(given, {"inputs": padded, "attention_mask": np.array([np.arange(LONG) < count], "<i8")})
-    rows = full.read(evaluate(upstream, given, 2, 1, "--dense")[1])["logits"][0, positions]
+    rows = full.read(evaluate(upstream, given, THREADS[-1], 1, "--dense")[1])["logits"][0, positions]
     full.write(given, {"inputs": padded})
-    return rows, evaluate(upstream, given, 2, 1, "--dense")[0]["gmac"]["dense"]
+    return rows, evaluate(upstream, given, THREADS[-1], 1, "--dense")[0]["gmac"]["dense"]
 
 
 class Case:
