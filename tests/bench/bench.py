@@ -8,6 +8,7 @@ PART: a configuration of full.py, masks, shipped, scaling, daemon, multitask
 
 import argparse
 import json
+import os
 import pathlib
 
 import daemon
@@ -22,6 +23,7 @@ CONFIGURATIONS = ["language", "vision-fourier", "vision-learned", "vision-conv",
 PARTS = CONFIGURATIONS + ["masks", "shipped", "scaling", "daemon", "multitask"]
 BATCH = 32
 WRONG = 1e-3
+BUSY = 0.5  # load average beside us
 
 
 # ---- rows ---------------------------------------------------------------------------------------
@@ -77,11 +79,13 @@ def shipped(peak, repeat):
 
 # ---- tables -------------------------------------------------------------------------------------
 
-COLUMNS = (f"{'':29}{'':>8} {'used':>6} {'best':>6} {'dense':>6} {'process':>7} {'of 1':>6}"
-           f" {'encode':>8} {'process':>8} {'decode':>8} {'total ms':>8} {'done':>7} {'dense':>7} {'RSS MB':>7}")
+GROUPS = f"{'':38}{' ratios ':-^34} {' milliseconds, median ':-^35} {' GMAC ':-^15}"
+COLUMNS = (f"{'':30}{'threads':>7} {'used':>6} {'best':>6} {'dense':>6} {'process':>7} {'of 1':>6}"
+           f" {'encode':>8} {'process':>8} {'decode':>8} {'total':>8} {'done':>7} {'dense':>7} {'RSS MB':>7}")
 
 
 def print_rows(rows):
+    print(GROUPS)
     print(COLUMNS)
     alone = None
     for row in rows:
@@ -89,7 +93,7 @@ def print_rows(rows):
         process = ms["process"]["median"]
         alone = process if row["threads"] == 1 else alone
         row["process_speedup"] = alone / process
-        print(f"{row['name']:29}{row['threads']:>8} {share['used']:6.2f} {share['best']:6.2f} {share['dense']:6.2f} "
+        print(f"{row['name']:30}{row['threads']:>7} {share['used']:6.2f} {share['best']:6.2f} {share['dense']:6.2f} "
               f"{share['process']:7.2f} {alone / process:5.2f}x {ms['encode']['median']:8.1f} {process:8.1f} "
               f"{ms['decode']['median']:8.1f} {ms['total']['median']:8.1f} {gmac['done']['total']:7.2f} "
               f"{gmac['dense']['total']:7.2f} {row['peak_rss_mb']:7.0f}  {row['note']}")
@@ -128,6 +132,8 @@ def main():
         parser.error(f"no part {', '.join(sorted(wanted - set(PARTS)))}")
     WORK.mkdir(parents=True, exist_ok=True)
     peak = Peak()
+    if os.getloadavg()[0] > BUSY:
+        print(f"the machine has other work (load {os.getloadavg()[0]:.1f}): figures will be low, and unsteady")
     results = {"rows": measure_rows(peak, wanted, args.repeat)}
     if results["rows"]:
         print_peak(peak)

@@ -138,7 +138,7 @@ class Daemon:
 def wrk(url, path, seconds, script=None):
     """{"rate", "requests", "p50", "p99"} of a plain HTTP client; milliseconds."""
     options = ["-s", script] if script else []
-    out = run("wrk", "-t1", f"-c{CLIENTS}", f"-d{seconds}s", "--latency", *options, url + path)
+    out = run("wrk", "-t1", f"-c{CLIENTS}", f"-d{seconds}s", "--latency", "--timeout", "60s", *options, url + path)
     if "Non-2xx" in out or "Socket errors" in out:
         sys.exit(f"bench: wrk {path}: {out}")
     unit = {"us": 1e-3, "ms": 1, "s": 1e3, "m": 6e4}

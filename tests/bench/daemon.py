@@ -131,7 +131,7 @@ def print_loads(found, offline):
     for name, title in (("binary", "pictures, binary"), ("PNG in JSON", "pictures, PNG in JSON"),
                         ("queries", "queries to a handle"), ("health", "health checks")):
         r = found[name]
-        ratio = r["of_offline"] = r["rate"] / offline if name in ("binary", "PNG in JSON") else None
+        ratio = r["of_offline"] = r["rate"] / offline if name == "binary" else None
         notes = [beside(ratio, TARGETS["binary"]) + f" (offline, one thread: {offline:.0f} /s)"] if name == "binary" else []
         notes += [f"{r['rate'] / found['health']['rate']:.2f} of health checks, rate {beside(r['rate'], TARGETS['queries'])}"
                   ] if name == "queries" else []
