@@ -127,17 +127,18 @@ def loads(seconds):
 
 
 def print_loads(found, offline):
-    print(f"\n{CLIENTS} clients, {'':16}{'of offline':>10} {'rate /s':>9} {'loop us':>8} {'batch':>6} {'p50 ms':>7} {'p99 ms':>7}")
+    binary_of, health = found["binary"]["rate"] / offline, found["health"]["rate"]
+    found["binary"]["of_offline"] = binary_of
+    notes = {"binary": f"{binary_of:.2f} of offline ({offline:.0f} /s), {beside(binary_of, TARGETS['binary'])}",
+             "queries": f"{found['queries']['rate'] / health:.2f} of health checks, "
+                        f"rate {beside(found['queries']['rate'], TARGETS['queries'])}"}
+    print(f"\n{f'{CLIENTS} clients':28} {'rate /s':>9} {'loop us':>8} {'batch':>6} {'p50 ms':>7} {'p99 ms':>7}")
     for name, title in (("binary", "pictures, binary"), ("PNG in JSON", "pictures, PNG in JSON"),
                         ("queries", "queries to a handle"), ("health", "health checks")):
         r = found[name]
-        ratio = r["of_offline"] = r["rate"] / offline if name == "binary" else None
-        notes = [beside(ratio, TARGETS["binary"]) + f" (offline, one thread: {offline:.0f} /s)"] if name == "binary" else []
-        notes += [f"{r['rate'] / found['health']['rate']:.2f} of health checks, rate {beside(r['rate'], TARGETS['queries'])}"
-                  ] if name == "queries" else []
-        notes += [f"loop {beside(r['loop_us'], TARGETS['loop'])}"]
-        print(f"{title:28}{'' if ratio is None else f'{ratio:.2f}':>10} {r['rate']:9.0f} {r['loop_us']:8.1f} "
-              f"{r['mean_batch']:6.1f} {r['p50']:7.2f} {r['p99']:7.2f}  {'; '.join(notes)}")
+        note = "; ".join([f"loop {beside(r['loop_us'], TARGETS['loop'])}", *filter(None, [notes.get(name)])])
+        print(f"{title:28} {r['rate']:9.0f} {r['loop_us']:8.1f} {r['mean_batch']:6.1f} {r['p50']:7.2f} "
+              f"{r['p99']:7.2f}  {note}")
 
 
 # ---- JSON numbers -------------------------------------------------------------------------------
