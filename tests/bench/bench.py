@@ -1,152 +1,152 @@
 #!/usr/bin/python3
 """Measures the engine and the daemon: ratios against this machine's own SGEMM peak. See README.md.
 
-    bench.py [--only NAME,...] [--repeat N] [--json FILE]
+    bench.py [--only PART,...] [--repeat N] [--seconds N] [--json FILE]
+
+PART: a configuration of full.py, masks, shipped, scaling, daemon, multitask
 """
 
 import argparse
 import json
 import os
 import pathlib
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 
-import numpy as np
+import daemon
+import full
+import language
+import multitask
+import scaling
+from common import SHIPPED, THREADS, WORK, Peak, evaluate, say
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-import full  # noqa: E402
-
-B = pathlib.Path(os.environ.get("B", "build"))
-WORK = B / "bench"
-SHIPPED = pathlib.Path("etc/models/senses")
-PICTURE = SHIPPED / "samples" / "bag.png"
-FORMS = {"PNG in JSON": ["--input", PICTURE, "--task", "garment"]}
 CONFIGURATIONS = ["language", "vision-fourier", "vision-learned", "vision-conv", "multimodal",
                   "optical-flow"]
+PARTS = CONFIGURATIONS + ["masks", "shipped", "scaling", "daemon", "multitask"]
+BATCH = 32
+WRONG = 1e-3
+BUSY = 0.5  # load average beside us
 
 
-def run(*command):
-    done = subprocess.run([str(c) for c in command], capture_output=True, text=True)
-    if done.returncode != 0:
-        sys.exit(f"bench: {' '.join(map(str, command))}: {done.stderr.strip()}")
-    return done.stdout
-
-
-def peak(threads):
-    """GFLOP/s; the better of two looks."""
-    return max(float(run(B / "sgemm", threads)) for _ in range(2))
-
-
-def evaluate(model, given, threads, repeat, *options):
-    out = WORK / "out.safetensors"
-    report = json.loads(run(B / "perceiverctl", "eval", model, given, out, "--threads", threads,
-                            "--repeat", repeat, *options))
-    return report, out
-
+# ---- rows ---------------------------------------------------------------------------------------
 
 def shares(report, gflops):
-    seconds = report["ms"]["total"]["median"] / 1e3
-    return {way: report["gmac"][way]["total"] * 2 / seconds / gflops for way in ("done", "dense")}
+    """Multiply-adds x 2 / time / peak. `best` is `used` of the fastest run."""
+    def share(way, stage, time="median"):
+        return report["gmac"][way][stage] * 2 / (report["ms"][stage][time] / 1e3) / gflops
+    return {"used": share("done", "total"), "best": share("done", "total", "min"),
+            "dense": share("dense", "total"), "process": share("done", "process")}
 
 
-def print_row(name, threads, report, share, note):
-    ms = report["ms"]
-    print(f"{name:16} {threads:7} {ms['encode']['median']:8.1f} {ms['process']['median']:8.1f} "
-          f"{ms['decode']['median']:8.1f} {ms['total']['median']:8.1f} "
-          f"{report['gmac']['done']['total']:8.2f} {report['gmac']['dense']['total']:8.2f} "
-          f"{share['done']:6.2f} {share['dense']:6.2f} {report['peak_rss_mb']:7.0f}  {note}",
-          flush=True)
+def measure(peak, name, threads, model, given, repeat, *options, dense=None):
+    """A row and its results; dense: the count to use instead of the report's own."""
+    say(f"{name}, {threads} thread{'s' * (threads > 1)} ...")
+    (report, out), gflops = peak.around(
+        threads, lambda: evaluate(model, given, threads, repeat, *options))
+    if dense:
+        report["gmac"]["dense"] = dense
+    return {"name": name, "peak_gflops": gflops, "share": shares(report, gflops), **report}, out
 
 
-def bench_configuration(name, threads, repeat, gflops):
+def with_error(row, wrong):
+    row["error"] = wrong
+    row["note"] = f"error {wrong:.0e}" + (f" MISSED, target <= {WRONG:.0e}" if wrong > WRONG else "")
+    return row
+
+
+def configuration(peak, name, repeat):
     folder = full.prepare(name, WORK)
-    report, out = evaluate(folder, folder / "in.safetensors", threads, repeat, "--stages")
-    wrong = full.error(name, full.read(out))
-    share = shares(report, gflops)
-    print_row(name, threads, report, share, f"error {wrong:.0e}")
-    if wrong > 1e-3:
-        sys.exit(f"bench: {name} differs from its reference by {wrong:.1e}")
-    return {"name": name, "threads": threads, "share": share, "error": wrong, **report}
+    for threads in THREADS:
+        row, out = measure(peak, name, threads, folder, folder / "in.safetensors", repeat, "--stages")
+        yield with_error(row, full.error(name, full.read(out)))
 
 
-def bench_shipped(threads, repeat, gflops):
-    batch = 32
-    given = WORK / "shipped.safetensors"  # pictures, their classes, and one pixel of each
-    full.write(given, {"image": full.uniform("image", batch, 28, 28, 1),
-                       "reconstruct.positions": np.array([400], "<i8")})
-    report, _ = evaluate(SHIPPED, given, threads, 10 * repeat)
-    share = shares(report, gflops)
-    rate = batch * 1e3 / report["ms"]["total"]["median"]
-    print_row("shipped, 32", threads, report, share, f"{rate:.0f} images/s")
-    return {"name": "shipped", "threads": threads, "share": share, "rate": rate, **report}
+def masks(peak, name, repeat):
+    case = language.Case(name)
+    for threads in THREADS:
+        row, out = measure(peak, name, threads, case.folder, case.given, repeat, dense=case.dense)
+        yield with_error(row, case.error(out))
 
 
-# ---- the daemon -------------------------------------------------------------------------------------
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-def wait_ready(url):
-    for _ in range(200):
-        try:
-            urllib.request.urlopen(url + "/v2/health/ready", timeout=1)
-            return
-        except OSError:
-            time.sleep(0.05)
-    sys.exit("bench: the daemon is not ready after 10 seconds")
+def shipped(peak, repeat):
+    """A batch of pictures: their classes, embeddings, and one pixel of each."""
+    given = WORK / "shipped.safetensors"
+    full.write(given, full.pictures(BATCH))
+    for threads in THREADS:
+        row, _ = measure(peak, f"shipped, {BATCH} pictures", threads, SHIPPED, given, 10 * repeat)
+        row["rate"] = BATCH * 1e3 / row["ms"]["total"]["median"]
+        row["note"] = f"{row['rate']:.0f} images/s"
+        yield row
 
 
-def bench_daemon(offline):
-    """Images per second through HTTP, beside the same work offline."""
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
-    daemon = subprocess.Popen([B / "perceiverd", "--listen", f"127.0.0.1:{port}", "--model",
-                               f"senses={SHIPPED}", "--access-log", "no", "--log-level", "warn"])
-    results = []
-    try:
-        wait_ready(url)
-        for name, form in FORMS.items():
-            report = json.loads(run(B / "perceiverctl", "bench", "senses", "--url", url, "--clients",
-                                    64, "--seconds", 5, "--no-cache", "--json", *form))
-            print(f"64 clients, {name}: {report['requests_per_second']:.0f} images/s, p50 "
-                  f"{report['latency_ms']['p50']:.1f} ms, p99 {report['latency_ms']['p99']:.1f} ms, "
-                  f"mean batch {report['mean_batch_size']:.1f}, "
-                  f"{report['requests_per_second'] / offline:.2f} of offline on one thread")
-            results.append({"form": name, **report})
-    finally:
-        daemon.terminate()
-        daemon.wait(30)
-    return results
+# ---- tables -------------------------------------------------------------------------------------
+
+GROUPS = f"{'':38}{' ratios ':-^34} {' milliseconds, median ':-^35} {' GMAC ':-^15}"
+COLUMNS = (f"{'':30}{'threads':>7} {'used':>6} {'best':>6} {'dense':>6} {'process':>7} {'of 1':>6}"
+           f" {'encode':>8} {'process':>8} {'decode':>8} {'total':>8} {'done':>7} {'dense':>7} {'RSS MB':>7}")
+
+
+def print_rows(rows):
+    print(GROUPS)
+    print(COLUMNS)
+    alone = None
+    for row in rows:
+        ms, share, gmac = row["ms"], row["share"], row["gmac"]
+        process = ms["process"]["median"]
+        alone = process if row["threads"] == 1 else alone
+        row["process_speedup"] = alone / process
+        print(f"{row['name']:30}{row['threads']:>7} {share['used']:6.2f} {share['best']:6.2f} {share['dense']:6.2f} "
+              f"{share['process']:7.2f} {alone / process:5.2f}x {ms['encode']['median']:8.1f} {process:8.1f} "
+              f"{ms['decode']['median']:8.1f} {ms['total']['median']:8.1f} {gmac['done']['total']:7.2f} "
+              f"{gmac['dense']['total']:7.2f} {row['peak_rss_mb']:7.0f}  {row['note']}")
+
+
+def print_peak(peak):
+    for threads, looks in peak.looks.items():
+        if looks:
+            looks = sorted(looks)
+            print(f"SGEMM peak, {threads} thread{'s' * (threads > 1)}: median {looks[len(looks) // 2]:.0f} GFLOP/s "
+                  f"of {len(looks)} looks, from {looks[0]:.0f} to {looks[-1]:.0f}")
+
+
+def measure_rows(peak, wanted, repeat):
+    rows = []
+    for name in CONFIGURATIONS:
+        if name in wanted:
+            rows += configuration(peak, name, repeat)
+        if name == "language" and "masks" in wanted:
+            for asked in language.ROWS:
+                rows += masks(peak, asked, repeat)
+    if "shipped" in wanted:
+        rows += shipped(peak, repeat)
+    return rows
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--only", default=",".join(CONFIGURATIONS + ["shipped", "daemon"]))
-    parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument("--json")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", default=",".join(PARTS))
+    parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--seconds", type=int, default=5)
+    parser.add_argument("--json", type=pathlib.Path)
     args = parser.parse_args()
-    wanted = args.only.split(",")
+    wanted = set(args.only.split(","))
+    if wanted - set(PARTS):
+        parser.error(f"no part {', '.join(sorted(wanted - set(PARTS)))}")
     WORK.mkdir(parents=True, exist_ok=True)
-    threads = sorted({1, min(2, len(os.sched_getaffinity(0)))})
-    gflops = {t: peak(t) for t in threads}
-    print("SGEMM peak: " + ", ".join(f"{g:.0f} GFLOP/s on {t} thread{'s' * (t > 1)}"
-                                     for t, g in gflops.items()))
-    print(f"{'':16} {'threads':>7} {'encode':>8} {'process':>8} {'decode':>8} {'total ms':>8} "
-          f"{'done':>8} {'dense':>8} {'used':>6} {'dense':>6} {'RSS MB':>7}")
-    rows = [bench_configuration(name, t, args.repeat, gflops[t])
-            for name in CONFIGURATIONS if name in wanted for t in threads]
-    shipped = [bench_shipped(t, args.repeat, gflops[t])
-               for t in threads if {"shipped", "daemon"} & set(wanted)]
-    daemon = bench_daemon(shipped[0]["rate"]) if "daemon" in wanted else []
+    peak = Peak()
+    if os.getloadavg()[0] > BUSY:
+        print(f"the machine has other work (load {os.getloadavg()[0]:.1f}): figures will be low, and unsteady")
+    results = {"rows": measure_rows(peak, wanted, args.repeat)}
+    if results["rows"]:
+        print_peak(peak)
+        print_rows(results["rows"])
+    if "scaling" in wanted:
+        results["scaling"] = scaling.measure(args.repeat, WORK / "scaling.svg")
+    if "daemon" in wanted:
+        results["daemon"] = daemon.measure(args.repeat, args.seconds)
+    if "multitask" in wanted:
+        results["multitask"] = multitask.measure(multitask.PARTS, args.seconds, multitask.HELD_OUT)
+    results["peak_gflops"] = peak.looks
     if args.json:
-        pathlib.Path(args.json).write_text(json.dumps(
-            {"peak_gflops": gflops, "rows": rows + shipped, "daemon": daemon}, indent=1) + "\n")
+        args.json.write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -65,6 +65,12 @@ def inputs(name):
     return {"inputs": uniform("inputs", 1, 3, 224, 224)}
 
 
+def pictures(count):
+    """Random pictures for the shipped model, and one pixel of each to be painted."""
+    return {"image": uniform("image", count, 28, 28, 1),
+            "reconstruct.positions": np.array([400], "<i8")}
+
+
 def prepare(name, folder):
     """Model and input of a case under folder, made once."""
     folder = pathlib.Path(folder) / name
