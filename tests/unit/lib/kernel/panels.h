@@ -26,7 +26,11 @@ static int find_tables(void **state)
 #if defined(__x86_64__)
     if (cpu.avx2_fma)
         tables[ntables++] = &pcv_panel_avx2;
+#if defined(AVX512_EMULATED)
+    if (cpu.avx2_fma) /* linked with intrinsics that need no more */
+#else
     if (cpu.avx512)
+#endif
         tables[ntables++] = &pcv_panel_avx512;
 #else
     (void)cpu;
