@@ -63,7 +63,8 @@ Q = $(if $(V),,@echo '  $(if $(filter %.o,$@),cc  ,make)' $@;)
 # ---- one rule for each kind of file -----------------------------------------------------------
 
 # One file per instruction set gets that instruction set; everything else stays portable.
-$(B)/obj/lib/kernel/%_avx2.o $(B)/obj/tests/unit/lib/kernel/%_avx2.o: ISA = -mavx2 -mfma -mf16c
+$(B)/obj/lib/kernel/%_avx2.o: ISA = -mavx2 -mfma -mf16c
+$(B)/obj/tests/unit/lib/kernel/%_avx2.o: ISA = -mavx2 -mfma
 $(B)/obj/lib/kernel/%_avx512.o: ISA = -mavx512f -mavx512vl -mavx512dq -mavx512bw -mfma
 
 $(B)/obj/%.o: %.c $(B)/flags

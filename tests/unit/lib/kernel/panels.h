@@ -2,12 +2,13 @@
  * panels element by element, guards around what kernels write.
  *
  * A matrix here is what panel.h says of it and no more: lanes without a row hold NaN or infinity,
- * so that a kernel that lets them into a row is seen. Include after check.h. */
+ * so that a kernel that lets them into a row is seen. */
 #ifndef PANELS_H
 #define PANELS_H
 
 #include "lib/base/cpu.h"
 #include "lib/kernel/panel.h"
+#include "tests/unit/check.h"
 
 enum { GUARD = 64 /* floats on each side */ };
 

@@ -2,7 +2,6 @@
  * moving in and out, activations. Attention is in test_panel_attention.c. */
 #include "lib/kernel/panel.h"
 
-#include "tests/unit/check.h"
 #include "tests/unit/lib/kernel/panels.h"
 
 static uint64_t seed;

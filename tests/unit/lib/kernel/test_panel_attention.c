@@ -2,7 +2,6 @@
  * blocks, as heads of wider matrices, queries at every lane. */
 #include "lib/kernel/panel.h"
 
-#include "tests/unit/check.h"
 #include "tests/unit/lib/kernel/panels.h"
 
 static uint64_t seed;
