@@ -2,7 +2,11 @@
  *
  * exp: x = k ln2 + f, |f| <= ln2 / 2; e^f by a polynomial of degree 6 (relative error 2e-9 before
  * rounding); below -87.3 the result is 0. erf: odd polynomial up to 1, then 1 - exp(-p(x)) with p
- * fitted to -log erfc; from 4 on it is 1. Coefficients: least-maximum fits made for this file. */
+ * fitted to -log erfc; from 4 on it is 1. Coefficients: least-maximum fits made for this file.
+ *
+ * Largest errors over all floats, in units of the last place: exp 1.06, exp2 0.96, erf 2.43,
+ * erf-GELU 2.22 and tanh-GELU 3.41 for x >= 0. For x < 0, where 1 + erf and 1 + tanh cancel, they
+ * are 1.22 and 1.88 times 2^-24 min(-x, 6): absolute. */
 #ifndef PCV_KERNEL_MATH_AVX2_H
 #define PCV_KERNEL_MATH_AVX2_H
 

@@ -22,7 +22,8 @@ enum { VW = 16, J3 = 8, J2 = 12, J1 = 12 };
 #define HALVES(name, f)                                                                            \
     static inline vf name(vf x)                                                                    \
     {                                                                                              \
-        const v8 low = f(_mm512_castps512_ps256(x)), high = f(_mm512_extractf32x8_ps(x, 1));       \
+        const v8 low = f(_mm512_castps512_ps256(x));                                               \
+        const v8 high = f(_mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(x), 1)));       \
                                                                                                    \
         return _mm512_insertf32x8(_mm512_castps256_ps512(low), high, 1);                           \
     }

@@ -306,4 +306,4 @@ def test_compile_commands_know_instruction_sets(copy):
         entries = {e["file"]: e["arguments"] for e in json.load(f)}
     assert set(entries) == {f for f in copy.files if f.endswith(".c")}
     assert {f for f, a in entries.items() if "-mavx2" in a} == {
-        f for f in entries if f.startswith("lib/kernel/") and f.endswith("_avx2.c")}
+        f for f in entries if "lib/kernel/" in f and f.endswith("_avx2.c")}
