@@ -160,25 +160,15 @@ static bool serves_in_place(const struct pcv_tensor *t)
     return t->dtype == PCV_F32 && (uintptr_t)t->data % sizeof(float) == 0;
 }
 
-enum { PIECE = 1 << 20 }; /* numbers that a thread looks at at a time */
+/* Numbers that a thread looks at at a time. Reading them brings the mapping's pages in, many with
+ * each fault: asking for them beforehand (MADV_POPULATE_READ) visits every page, and takes longer.
+ */
+enum { PIECE = 1 << 20 };
 
 struct look {
     struct pcv_weights *w;
     struct pcv_units pieces;
 };
-
-/* Brings pages of a mapping in, many at a time: one by one, each would be a fault. Older kernels
- * do not know it, and take the faults. */
-static void populate(const float *x, int64_t n)
-{
-#ifdef MADV_POPULATE_READ
-    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), from = (uintptr_t)x & ~(page - 1);
-
-    (void)madvise((void *)from, (uintptr_t)(x + n) - from, MADV_POPULATE_READ);
-#else
-    (void)x, (void)n;
-#endif
-}
 
 static void look_part(int thread, int threads, void *arg)
 {
@@ -198,7 +188,6 @@ static void look_part(int thread, int threads, void *arg)
             const int64_t from = (at - first) * PIECE;
             const int64_t len = count - from < PIECE ? count - from : PIECE;
 
-            populate(x + from, len);
             if (!all_finite(x + from, len))
                 atomic_store_explicit(&n->bad, true, memory_order_relaxed);
         }
