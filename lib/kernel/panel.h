@@ -31,7 +31,7 @@ struct pcv_panels {
     int block;   /* after so many rows a new panel begins */
 };
 
-/* C[rows, n] = A[rows, k] W[n, k]^T + bias, or C += that. All in panels but the weights. */
+/* C[rows, n] = A[rows, k] W[n, k]^T + bias, or C += that; k >= 1. All in panels but the weights. */
 struct pcv_product {
     int rows; /* of one block */
     int n, k;

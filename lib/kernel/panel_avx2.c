@@ -32,6 +32,6 @@ static void unpack(float *x, size_t ldx, const float *panel, int rows, int n, bo
 }
 
 #define TABLE pcv_panel_avx2
-#include "lib/kernel/panel_vector.h"
+#include "lib/kernel/panel_vector.inc"
 
 #endif

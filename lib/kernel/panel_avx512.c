@@ -43,6 +43,6 @@ static void unpack(float *x, size_t ldx, const float *panel, int rows, int n, bo
 }
 
 #define TABLE pcv_panel_avx512
-#include "lib/kernel/panel_vector.h"
+#include "lib/kernel/panel_vector.inc"
 
 #endif

@@ -7,7 +7,7 @@ import tree
 
 if not shutil.which("clang-format"):
     tree.skip("clang-format is not installed")
-paths = sys.argv[1:] or tree.files(".c", ".h")
+paths = sys.argv[1:] or tree.files(".c", ".h", ".inc")
 wrong = {}
 for at in range(0, len(paths), 50):
     r = tree.run("clang-format", "--dry-run", *paths[at: at + 50])

@@ -53,7 +53,7 @@ def cycle(graph, path, way):
 
 
 graph, seen = {}, set()
-for path in tree.files(".c", ".h", ".def"):
+for path in tree.files(".c", ".h", ".inc", ".def"):
     layer = path.split("/")[0]
     if layer == "lib" and path != "lib/perceiver.h" and path.split("/")[1] not in LEVELS:
         tree.bad(path, 0, "a folder that has no place among the layers of lib")

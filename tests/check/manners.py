@@ -75,7 +75,7 @@ def check_object(path):
             tree.bad(path, 0, f"{symbol}: global names of {layer}/ begin with {PREFIX[layer]}")
 
 
-for path in tree.files(".c", ".h", under=("lib/", "proto/", "server/")):
+for path in tree.files(".c", ".h", ".inc", under=("lib/", "proto/", "server/")):
     check_source(path)
 for path in tree.files(".c", under=("lib/", "proto/", "server/")):
     check_object(path)

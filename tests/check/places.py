@@ -28,7 +28,7 @@ PLACES = {
     "jerror.h": ["lib/input/media_*.c"],
     # numbers
     "cblas.h": ["lib/kernel/gemm.c"],
-    "*intrin.h": ["lib/kernel/*_sse*.c", "lib/kernel/*_avx*.c"],
+    "*intrin.h": ["lib/kernel/*_sse*.[ch]", "lib/kernel/*_avx*.[ch]"],
     "arm_*.h": ["lib/kernel/*_neon*.c", "lib/kernel/*_sve*.c"],
     "cpuid.h": ["lib/base/cpu.c"],
     # the system: no sockets and no threads but there
@@ -76,7 +76,7 @@ def check_include(path, line, name):
         tree.bad(path, line, f"<{name}>: a library that has no place in tests/check/places.py")
 
 
-for path in tree.files(".c", ".h", ".def", under=("lib/", "proto/", "server/")):
+for path in tree.files(".c", ".h", ".inc", ".def", under=("lib/", "proto/", "server/")):
     for line, kind, name in tree.includes(path):
         if kind == "<":
             check_include(path, line, name)

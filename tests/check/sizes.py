@@ -30,12 +30,12 @@ def python_functions(text):
             yield node.lineno, node.name, node.end_lineno - node.lineno
 
 
-for path in tree.files(".c", ".h", ".def", ".py", ".sh"):
+for path in tree.files(".c", ".h", ".inc", ".def", ".py", ".sh"):
     text = tree.read(path)
     lines = text.count("\n")
     if lines > FILE:
         tree.warn(path, 0, f"{lines} lines, more than {FILE}")
-    functions = c_functions if path.endswith((".c", ".h")) else python_functions
+    functions = c_functions if path.endswith((".c", ".h", ".inc")) else python_functions
     for line, name, length in functions(text) if not path.endswith((".sh", ".def")) else ():
         if length > FUNCTION:
             tree.warn(path, line, f"{name}: {length} lines, more than {FUNCTION}")

@@ -64,9 +64,9 @@ def commands():
         return {entry["file"]: entry["arguments"] for entry in json.load(f)}
 
 
-def flags():
-    """What every C file is compiled with."""
-    arguments = next(iter(sorted(commands().items())))[1]
+def flags(ending=".c"):
+    """What every C file is compiled with, or files with this ending."""
+    arguments = next(a for path, a in sorted(commands().items()) if path.endswith(ending))
     return arguments[: arguments.index("-c")]
 
 

@@ -31,7 +31,7 @@ for path in tree.files():
     for pattern, what in PATTERNS:
         for m in pattern.finditer(text):
             tree.bad(path, tree.line_of(text, m.start()), f"\"{m.group().strip()}\": {what}")
-    if path.endswith((".c", ".h", ".def", ".py", ".sh", ".md", ".yaml", ".conf", "Makefile")):
+    if path.endswith((".c", ".h", ".inc", ".def", ".py", ".sh", ".md", ".yaml", ".conf", "Makefile")):
         m = re.search(r"[ \t]+$", text, re.M)
         if m:
             tree.bad(path, tree.line_of(text, m.start()), "the line ends in blanks")

@@ -206,8 +206,8 @@ static void on_two_threads(void **state)
     check_models(2);
 }
 
-/* As if the workspace had just come from the system, in pages of the usual size: malloc may hand out
- * pages that were used, and one fault on a huge page would bring in all of it. */
+/* As if the workspace had just come from the system, in pages of the usual size: malloc may hand
+ * out pages that were used, and one fault on a huge page would bring in all of it. */
 static void give_back(const struct pcv_ws *ws)
 {
     const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
