@@ -30,8 +30,15 @@ struct prepared {
     float *base;          /* constant groups and lift biases . k' */
     float *content;       /* [heads, raw <= q_dim, latents] */
     float *tables;        /* [heads, table_rows, latents], table after table */
-    float *vo;            /* [heads, latents, q_dim]: v' */
+    float *vo;            /* [heads, q_dim, key_step]: v', one channel's latents side by side */
 };
+
+/* Floats from row to row where latents are columns: rows of a power of two would compete for the
+ * same places in the cache. */
+static size_t key_step(const struct pcv_decoder *d)
+{
+    return (size_t)d->latents + 16;
+}
 
 static struct prepared prepared_of(struct pcv_bump *b, const struct pcv_decoder *d)
 {
@@ -48,7 +55,7 @@ static struct prepared prepared_of(struct pcv_bump *b, const struct pcv_decoder 
         .base = pcv_take(b, heads * n),
         .content = pcv_take(b, heads * n * l->q_dim),
         .tables = pcv_take(b, heads * n * (size_t)d->table_rows),
-        .vo = pcv_take(b, heads * n * l->q_dim),
+        .vo = pcv_take(b, heads * l->q_dim * key_step(d)),
     };
 }
 
@@ -57,17 +64,10 @@ struct scratch {
     float *own;    /* [tile, q_dim] */
     float *q;      /* [tile, qk] plain */
     float *ctx;    /* [tile, v] plain */
-    float *scores; /* [tile, score_step] */
+    float *scores; /* [tile, key_step] */
     float *out;    /* [tile, q_dim] */
     float *tail;
 };
-
-/* Floats from row to row of scores: rows of a power of two would compete for the same places in the
- * cache. */
-static size_t score_step(const struct pcv_decoder *d)
-{
-    return (size_t)d->latents + 16;
-}
 
 static struct scratch carve(struct pcv_bump *b, const struct pcv_decoder *d)
 {
@@ -78,7 +78,7 @@ static struct scratch carve(struct pcv_bump *b, const struct pcv_decoder *d)
         .x = pcv_take(b, rows * l->q_dim),
         .q = pcv_take(b, rows * l->qk),
         .ctx = pcv_take(b, rows * l->v),
-        .scores = pcv_take(b, rows * score_step(d)),
+        .scores = pcv_take(b, rows * key_step(d)),
         .out = pcv_take(b, rows * l->q_dim),
         .tail = pcv_take(b, pcv_layer_tail_need(l, PCV_DECODE_TILE)),
         .own = pcv_take(b, rows * l->q_dim),
@@ -201,8 +201,9 @@ void pcv_decode_tokens_prepare(const struct pcv_decoder *d, const struct pcv_ker
     for (int h = 0; h < l->d.heads && !job->plain; h++) {
         absorb_queries(d, k, &p, h, row0, rows);
         meet_groups(d, k, &job->queries->segment[0], &p, h, row0, rows, sc.own);
-        pcv_rows_nt(k, rows, n, dv, p.values + (size_t)row0 * v + (size_t)h * dv, v,
-                    l->out.w + (size_t)h * dv, v, p.vo + ((size_t)h * d->latents + row0) * n, n, 0);
+        pcv_rows_nt(k, n, rows, dv, l->out.w + (size_t)h * dv, v,
+                    p.values + (size_t)row0 * v + (size_t)h * dv, v,
+                    p.vo + (size_t)h * n * key_step(d) + row0, (int)key_step(d), false);
     }
 }
 
@@ -216,7 +217,7 @@ static void weigh(const struct pcv_decoder *d, const struct pcv_kernels *k,
 {
     const struct pcv_segment *s = &job->queries->segment[0];
     const int n = d->latents, c = d->layer->d.q_dim;
-    const size_t at = (size_t)h * n, step = score_step(d);
+    const size_t at = (size_t)h * n, step = key_step(d);
     bool given = false;
 
     for (int j = 0; j < s->ngroups; j++)
@@ -319,8 +320,8 @@ void pcv_decode_tokens_tile(const struct pcv_decoder *d, const struct pcv_kernel
         gather_content(job, row0, rows, sc.x);
         for (int h = 0; h < l->d.heads; h++) {
             weigh(d, k, job, &p, h, row0, rows, &sc);
-            pcv_rows_nn(k, rows, c, n, sc.scores, (int)score_step(d), p.vo + (size_t)h * n * c, c,
-                        sc.out, c, 1);
+            pcv_rows_nt(k, rows, c, n, sc.scores, (int)key_step(d),
+                        p.vo + (size_t)h * c * key_step(d), (int)key_step(d), sc.out, c, true);
         }
         pcv_layer_mlp(l, k, rows, sc.out, sc.tail);
     }
