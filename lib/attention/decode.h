@@ -42,7 +42,7 @@ struct pcv_decoder {
 };
 
 enum {
-    PCV_DECODE_TILE = 128, /* rows of a tile */
+    PCV_DECODE_TILE = 144, /* rows of a tile: whole panels of any width */
     PCV_DECODE_BLOCK = 96, /* latents that pcv_decode_prepare takes: whole panels of any width */
     PCV_DECODE_FEW = 16,   /* jobs of up to so many rows share tiles, through row-stable kernels */
 };

@@ -44,9 +44,15 @@ void pcv_encode_absorb(const struct pcv_layer *l, const struct pcv_kernels *k, c
                        int rows, float *u, size_t head_step);
 
 enum {
-    PCV_ENCODE_BLOCK = 24,  /* queries that pass over the tokens together */
+    PCV_ENCODE_BLOCK = 64,  /* queries that pass over the tokens together, at most */
     PCV_ENCODE_TILE = 1024, /* tokens that they see at a time */
 };
+
+/* Few latents are cut finer, so that threads can share them. */
+static inline int pcv_encode_block(int num_latents)
+{
+    return num_latents < 4 * PCV_ENCODE_BLOCK ? PCV_ENCODE_BLOCK / 2 : PCV_ENCODE_BLOCK;
+}
 
 /* A table with more rows than a tile, one per token of the segment, saves nothing by lookup: it
  * goes through matrix products tile by tile. */

@@ -7,7 +7,8 @@
 /* Units of one item's attention: a head of all queries, or a block of queries of a head. */
 static int units_per_item(const struct pcv_encoder *enc)
 {
-    const int blocks = (enc->num_latents + PCV_ENCODE_BLOCK - 1) / PCV_ENCODE_BLOCK;
+    const int block = pcv_encode_block(enc->num_latents);
+    const int blocks = (enc->num_latents + block - 1) / block;
 
     return enc->layer->d.heads * (enc->mode == PCV_ENCODE_TABLES ? 1 : blocks);
 }
@@ -44,6 +45,7 @@ static void attend(struct pcv_pass *p, const struct pcv_encoder *enc, bool first
 {
     const struct pcv_tokens *t = &p->items[item].input->tokens;
     const int heads = enc->layer->d.heads, head = unit % heads;
+    const int block = pcv_encode_block(enc->num_latents);
     const float *q = first ? enc->q : p->a.cross_q + (size_t)item * p->a.cross_q_floats;
     const float *u = first ? enc->u : p->a.cross_u + (size_t)item * p->a.cross_u_floats;
     float *ctx = p->a.ctx + (size_t)item * p->a.ctx_floats;
@@ -53,10 +55,8 @@ static void attend(struct pcv_pass *p, const struct pcv_encoder *enc, bool first
         pcv_encode_tables(enc, p->m->plan.k, t, q, head, ctx, scratch);
         return;
     }
-    row0 = unit / heads * PCV_ENCODE_BLOCK;
-    rows = enc->num_latents - row0;
-    if (rows > PCV_ENCODE_BLOCK)
-        rows = PCV_ENCODE_BLOCK;
+    row0 = unit / heads * block;
+    rows = enc->num_latents - row0 < block ? enc->num_latents - row0 : block;
     u += ((size_t)head * (size_t)enc->num_latents + (size_t)row0) * (size_t)enc->channels;
     pcv_encode_factored(enc, p->m->plan.k, t, u, head, row0, rows, ctx, scratch);
 }
