@@ -170,9 +170,8 @@ test: packages-all ## build and pass every test
 	@B=$(B) tests/run
 
 .PHONY: bench
-bench: packages-all build $(B)/sgemm ## measure this machine and print one table of ratios
-	@B=$(B) $(PYTHON) tests/bench/bench.py
-	@B=$(B) $(PYTHON) tests/bench/multitask.py
+bench: packages-all build $(B)/sgemm ## measure this machine: ratios beside targets (also build/bench.json)
+	@B=$(B) $(PYTHON) tests/bench/bench.py --json $(B)/bench.json
 
 .PHONY: check
 check: packages-all ## layers, headers, tables, formats: what keeps the tree in shape
