@@ -260,6 +260,8 @@ static float score_row(float *s, int n, const struct pcv_score_terms *t, bool gi
     return max8(most);
 }
 
+#define UNROLL _Pragma("GCC unroll 8")
+
 /* Runs end anywhere. The lanes beyond an end are loaded as 0 and stored as they were: a masked
  * store takes some processors as long as ten others. */
 static inline void store_part(float *x, v8 v, __m256i m)
@@ -267,21 +269,29 @@ static inline void store_part(float *x, v8 v, __m256i m)
     _mm256_storeu_ps(x, _mm256_blendv_ps(_mm256_loadu_ps(x), v, _mm256_castsi256_ps(m)));
 }
 
-/* score_run for the lanes of one mask, or for all eight; `channels` is a constant. */
+/* Eight floats, or the lanes of m with 0 in the others. */
+static inline v8 load_part(const float *x, __m256i m, bool part)
+{
+    return part ? _mm256_maskload_ps(x, m) : _mm256_loadu_ps(x);
+}
+
+/* score_run for eight tokens; `part` and `channels` are constants. */
 static inline __attribute__((always_inline)) v8 score8(const float *s, const struct pcv_run *run,
                                                        const float *u, v8 base, v8 usum, int add,
-                                                       int i, __m256i m, const int channels)
+                                                       int i, __m256i m, const bool part,
+                                                       const int channels)
 {
-    v8 v = _mm256_fnmadd_ps(usum, _mm256_maskload_ps(run->mu + i, m), base);
+    v8 v = _mm256_fnmadd_ps(usum, load_part(run->mu + i, m, part), base);
 
     if (run->tab)
-        v = _mm256_add_ps(v, _mm256_maskload_ps(run->tab + i, m));
+        v = _mm256_add_ps(v, load_part(run->tab + i, m, part));
     if (add)
-        v = _mm256_add_ps(v, _mm256_maskload_ps(s + i, m));
+        v = _mm256_add_ps(v, load_part(s + i, m, part));
+    UNROLL
     for (int j = 0; j < channels; j++)
         v = _mm256_fmadd_ps(set1(u[j]),
-                            _mm256_maskload_ps(run->planes + (size_t)j * run->stride + i, m), v);
-    return _mm256_mul_ps(v, _mm256_maskload_ps(run->r + i, m));
+                            load_part(run->planes + (size_t)j * run->stride + i, m, part), v);
+    return _mm256_mul_ps(v, load_part(run->r + i, m, part));
 }
 
 static inline __attribute__((always_inline)) float score_channels(float *s,
@@ -295,14 +305,14 @@ static inline __attribute__((always_inline)) float score_channels(float *s,
     int i = 0;
 
     for (; i + 8 <= run->n; i += 8) {
-        v8 v = score8(s, run, u, base, us, add, i, all, channels);
+        v8 v = score8(s, run, u, base, us, add, i, all, false, channels);
 
         _mm256_storeu_ps(s + i, v);
         most = _mm256_max_ps(most, v);
     }
     if (i < run->n) {
         const __m256i m = mask_of(run->n - i);
-        v8 v = score8(s, run, u, base, us, add, i, m, channels);
+        v8 v = score8(s, run, u, base, us, add, i, m, true, channels);
 
         store_part(s + i, v, m);
         most = _mm256_max_ps(most, _mm256_blendv_ps(most, v, _mm256_castsi256_ps(m)));
@@ -319,18 +329,19 @@ static inline __attribute__((always_inline)) void weigh8(float *s, const struct 
                                                          int i, __m256i m, bool part,
                                                          const int channels)
 {
-    const v8 below = _mm256_sub_ps(_mm256_maskload_ps(s + i, m), top);
+    const v8 below = _mm256_sub_ps(load_part(s + i, m, part), top);
     v8 e = exp2_below8(_mm256_mul_ps(below, set1(1.44269504f))), b;
 
     if (part)
         e = _mm256_and_ps(e, _mm256_castsi256_ps(m));
-    b = _mm256_mul_ps(e, _mm256_maskload_ps(run->r + i, m));
+    b = _mm256_mul_ps(e, load_part(run->r + i, m, part));
     w->e = _mm256_add_ps(w->e, e);
     w->b = _mm256_add_ps(w->b, b);
-    w->bmu = _mm256_fmadd_ps(b, _mm256_maskload_ps(run->mu + i, m), w->bmu);
+    w->bmu = _mm256_fmadd_ps(b, load_part(run->mu + i, m, part), w->bmu);
+    UNROLL
     for (int j = 0; j < channels; j++)
         w->content[j] = _mm256_fmadd_ps(
-            b, _mm256_maskload_ps(run->planes + (size_t)j * run->stride + i, m), w->content[j]);
+            b, load_part(run->planes + (size_t)j * run->stride + i, m, part), w->content[j]);
     if (part)
         store_part(s + i, b, m);
     else
@@ -349,8 +360,13 @@ weigh_channels(float *s, const struct pcv_run *run, float max, float *marg, floa
 {
     const __m256i all = _mm256_set1_epi32(-1);
     const v8 top = set1(max);
-    struct weights w = {0};
+    struct weights w;
     int i = 0;
+
+    w.e = w.b = w.bmu = set1(0);
+    UNROLL
+    for (int j = 0; j < channels; j++)
+        w.content[j] = set1(0);
 
     for (; i + 8 <= run->n; i += 8)
         weigh8(s, run, top, marg, &w, i, all, false, channels);
@@ -359,6 +375,7 @@ weigh_channels(float *s, const struct pcv_run *run, float max, float *marg, floa
     sums->e += sum8(w.e);
     sums->b += sum8(w.b);
     sums->bmu += sum8(w.bmu);
+    UNROLL
     for (int j = 0; j < channels; j++)
         content[j] += sum8(w.content[j]);
 }
