@@ -277,7 +277,7 @@ static inline v8 load_part(const float *x, __m256i m, bool part)
 
 /* score_run for eight tokens; `part` and `channels` are constants. */
 static inline __attribute__((always_inline)) v8 score8(const float *s, const struct pcv_run *run,
-                                                       const float *u, v8 base, v8 usum, int add,
+                                                       const v8 *u, v8 base, v8 usum, int add,
                                                        int i, __m256i m, const bool part,
                                                        const int channels)
 {
@@ -289,30 +289,34 @@ static inline __attribute__((always_inline)) v8 score8(const float *s, const str
         v = _mm256_add_ps(v, load_part(s + i, m, part));
     UNROLL
     for (int j = 0; j < channels; j++)
-        v = _mm256_fmadd_ps(set1(u[j]),
-                            load_part(run->planes + (size_t)j * run->stride + i, m, part), v);
+        v = _mm256_fmadd_ps(u[j], load_part(run->planes + (size_t)j * run->stride + i, m, part), v);
     return _mm256_mul_ps(v, load_part(run->r + i, m, part));
 }
 
 static inline __attribute__((always_inline)) float score_channels(float *s,
-                                                                  const struct pcv_run *run,
+                                                                  const struct pcv_run *of,
                                                                   const float *u, float usum,
                                                                   int add, const int channels)
 {
+    const struct pcv_run own = *of, *run = &own; /* stores to s do not change it */
     const __m256i all = _mm256_set1_epi32(-1);
     const v8 base = set1(run->base), us = set1(usum);
-    v8 most = set1(-INFINITY);
+    v8 most = set1(-INFINITY), uu[PCV_RUN_CHANNELS];
     int i = 0;
 
+    UNROLL
+    for (int j = 0; j < channels; j++)
+        uu[j] = set1(u[j]);
+
     for (; i + 8 <= run->n; i += 8) {
-        v8 v = score8(s, run, u, base, us, add, i, all, false, channels);
+        v8 v = score8(s, run, uu, base, us, add, i, all, false, channels);
 
         _mm256_storeu_ps(s + i, v);
         most = _mm256_max_ps(most, v);
     }
     if (i < run->n) {
         const __m256i m = mask_of(run->n - i);
-        v8 v = score8(s, run, u, base, us, add, i, m, true, channels);
+        v8 v = score8(s, run, uu, base, us, add, i, m, true, channels);
 
         store_part(s + i, v, m);
         most = _mm256_max_ps(most, _mm256_blendv_ps(most, v, _mm256_castsi256_ps(m)));
@@ -355,9 +359,10 @@ static inline __attribute__((always_inline)) void weigh8(float *s, const struct 
 }
 
 static inline __attribute__((always_inline)) void
-weigh_channels(float *s, const struct pcv_run *run, float max, float *marg, float *content,
+weigh_channels(float *s, const struct pcv_run *of, float max, float *marg, float *content,
                struct pcv_run_sums *sums, const int channels)
 {
+    const struct pcv_run own = *of, *run = &own;
     const __m256i all = _mm256_set1_epi32(-1);
     const v8 top = set1(max);
     struct weights w;
@@ -367,7 +372,6 @@ weigh_channels(float *s, const struct pcv_run *run, float max, float *marg, floa
     UNROLL
     for (int j = 0; j < channels; j++)
         w.content[j] = set1(0);
-
     for (; i + 8 <= run->n; i += 8)
         weigh8(s, run, top, marg, &w, i, all, false, channels);
     if (i < run->n)
