@@ -54,15 +54,17 @@ void pcv_free(void *p)
 
 void pcv_touch(void *p, size_t bytes)
 {
-    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
-    const uintptr_t from = (uintptr_t)p, to = from + bytes;
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    const size_t in_page = (uintptr_t)p % page;
+    volatile char *at = p;
 
     if (bytes == 0)
         return;
 #ifdef MADV_POPULATE_WRITE
-    if (madvise((void *)(from & ~(page - 1)), to - (from & ~(page - 1)), MADV_POPULATE_WRITE) == 0)
+    if (madvise((char *)p - in_page, in_page + bytes, MADV_POPULATE_WRITE) == 0)
         return;
 #endif
-    for (uintptr_t at = from; at < to; at = (at & ~(page - 1)) + page)
-        *(volatile char *)at = 0; /* an older kernel */
+    at[0] = 0; /* an older kernel */
+    for (size_t i = page - in_page; i < bytes; i += page)
+        at[i] = 0;
 }
