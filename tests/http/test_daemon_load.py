@@ -297,7 +297,7 @@ def test_priority_then_deadline_then_arrival(busy):
     # long that its line is in the log before the next one's can be.
     for name, parameters in (("third", {}), ("fourth", {}), ("second", {"timeout": 300000000}),
                              ("first", {"priority": 1})):
-        request = binary("image", parameters, inputs=pixels(1, 400, 3))
+        request = binary("image", parameters, inputs=pixels(1, 1000, 3))
         request.headers["X-Request-Id"] = name
         waiting.append(latecomer(daemon, request))
         assert eventually(lambda: queued(daemon) == len(waiting))

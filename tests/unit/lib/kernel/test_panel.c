@@ -252,7 +252,7 @@ static struct laid run(const struct pcv_panel_kernels *k, const struct job *j, i
 
 static void check_product(const struct pcv_panel_kernels *k, const struct job *j)
 {
-    float *row = malloc((size_t)j->n * sizeof(*row)), *alone = malloc((size_t)j->n * sizeof(*row));
+    float *row = calloc((size_t)j->n, sizeof(*row)), *alone = calloc((size_t)j->n, sizeof(*row));
     const int from = random_int(&seed, j->rows), few = 1 + random_int(&seed, j->rows - from);
     struct laid c = run(k, j, 0, j->rows, random_int(&seed, 3));
     struct laid part = run(k, j, from, few, 0);
