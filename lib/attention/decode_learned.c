@@ -8,7 +8,7 @@
 
 struct scratch {
     float *q, *query, *ctx, *out, *u, *agg, *scores, *logits, *tail; /* row-major */
-    float *q_panels, *ctx_panels, *x_panels, *attend, *tail_panels;
+    float *q_panels, *ctx_panels, *xn_panels, *attend;
 };
 
 static struct scratch carve(struct pcv_bump *b, const struct pcv_decoder *d)
@@ -28,9 +28,8 @@ static struct scratch carve(struct pcv_bump *b, const struct pcv_decoder *d)
         .tail = pcv_take(b, pcv_layer_tail_need(l, PCV_DECODE_TILE)),
         .q_panels = pcv_take(b, lanes * l->qk),
         .ctx_panels = pcv_take(b, lanes * l->v),
-        .x_panels = pcv_take(b, lanes * (l->kv_dim > l->q_dim ? l->kv_dim : l->q_dim)),
+        .xn_panels = pcv_take(b, lanes * l->kv_dim),
         .attend = pcv_take(b, pcv_attend_panels_need(d->latents)),
-        .tail_panels = pcv_take(b, pcv_layer_tail_panels_need(l, PCV_DECODE_TILE)),
     };
 }
 
@@ -93,13 +92,13 @@ void pcv_decode_learned_prepare(const struct pcv_decoder *d, const struct pcv_ke
     const struct scratch sc = carve(&mine, d);
     float *xn = p.xn + (size_t)row0 * c;
     struct pcv_product project = {
-        .rows = rows, .k = c, .a = sc.x_panels, .a_step = (size_t)c * lanes, .ldw = (size_t)c};
+        .rows = rows, .k = c, .a = sc.xn_panels, .a_step = (size_t)c * lanes, .ldw = (size_t)c};
 
     k->norm(xn, c, job->latents + (size_t)row0 * c, c, l->norm_kv.gamma, l->norm_kv.beta, rows, c,
             l->eps);
     if (job->absorbed)
         return;
-    pcv_rows_to_panels(k->panel, sc.x_panels, xn, rows, c);
+    pcv_rows_to_panels(k->panel, sc.xn_panels, xn, rows, c);
     project.n = qk;
     project.w = l->k.w;
     project.bias = l->k.b;
@@ -160,9 +159,9 @@ static void attend_absorbed(const struct pcv_decoder *d, const struct pcv_kernel
     }
 }
 
-/* Queries sc->q_panels against the item's keys: to sc->ctx_panels. */
 static void attend_projected(const struct pcv_decoder *d, const struct pcv_kernels *k,
-                             const struct prepared *p, int rows, const struct scratch *sc)
+                             const struct prepared *p, int rows, const float *q, float *ctx,
+                             const struct scratch *sc)
 {
     const struct pcv_layer_dims *l = &d->layer->d;
     const size_t lanes = (size_t)k->panel->lanes;
@@ -174,10 +173,11 @@ static void attend_projected(const struct pcv_decoder *d, const struct pcv_kerne
         .values = {p->values, (size_t)l->v * lanes, d->latents, PCV_DECODE_BLOCK},
     };
 
+    pcv_rows_to_panels(k->panel, sc->q_panels, q, rows, l->qk);
     pcv_attend_panels(&a, k->panel, rows, sc->q_panels, sc->ctx_panels, sc->attend);
+    pcv_panels_to_rows(k->panel, ctx, sc->ctx_panels, rows, l->v);
 }
 
-/* Row-major on both sides. */
 static void attend(const struct pcv_decoder *d, const struct pcv_kernels *k,
                    const struct pcv_decode_job *job, int rows, const float *q, float *ctx,
                    const struct scratch *sc)
@@ -185,35 +185,18 @@ static void attend(const struct pcv_decoder *d, const struct pcv_kernels *k,
     struct pcv_bump bump = {.base = job->item_scratch};
     const struct prepared p = prepared_of(&bump, d);
 
-    if (job->absorbed) {
-        attend_absorbed(d, k, &p, rows, q, ctx, sc);
-        return;
-    }
-    pcv_rows_to_panels(k->panel, sc->q_panels, q, rows, d->layer->d.qk);
-    attend_projected(d, k, &p, rows, sc);
-    pcv_panels_to_rows(k->panel, ctx, sc->ctx_panels, rows, d->layer->d.v);
+    (job->absorbed ? attend_absorbed : attend_projected)(d, k, &p, rows, q, ctx, sc);
 }
 
 void pcv_decode_learned_tile(const struct pcv_decoder *d, const struct pcv_kernels *k,
                              const struct pcv_decode_job *job, int row0, int rows, float *scratch)
 {
-    const struct pcv_layer_dims *l = &d->layer->d;
-    struct pcv_bump bump = {.base = scratch}, item = {.base = job->item_scratch};
-    const struct prepared p = prepared_of(&item, d);
+    struct pcv_bump bump = {.base = scratch};
     const struct scratch sc = carve(&bump, d);
 
     gather(d, job, row0, rows, sc.q, sc.query);
-    if (job->absorbed) {
-        attend_absorbed(d, k, &p, rows, sc.q, sc.ctx, &sc);
-        pcv_layer_tail(d->layer, k, rows, sc.ctx, sc.query, sc.out, sc.tail);
-    } else {
-        pcv_rows_to_panels(k->panel, sc.q_panels, sc.q, rows, l->qk);
-        attend_projected(d, k, &p, rows, &sc);
-        if (l->residual)
-            pcv_rows_to_panels(k->panel, sc.x_panels, sc.query, rows, l->q_dim);
-        pcv_layer_tail_panels(d->layer, k->panel, rows, sc.ctx_panels, sc.x_panels, sc.tail_panels);
-        pcv_panels_to_rows(k->panel, sc.out, sc.x_panels, rows, l->q_dim);
-    }
+    attend(d, k, job, rows, sc.q, sc.ctx, &sc);
+    pcv_layer_tail(d->layer, k, rows, sc.ctx, sc.query, sc.out, sc.tail);
     pcv_decode_head(d, k, rows, sc.out, job->logits + (size_t)row0 * d->width, false);
 }
 

@@ -222,7 +222,7 @@ static bool is_product(const struct pass *p, const struct group_state *st)
 /* What the runs do not compute: direct products and gathered tables. */
 static void prepare_tile(struct pass *p, int64_t m0, int n)
 {
-    memset(p->s_tile, 0, (size_t)PCV_ENCODE_BLOCK * TILE * sizeof(float));
+    memset(p->s_tile, 0, (size_t)p->rows * TILE * sizeof(float));
     for (int j = 0; j < p->ngroups; j++) {
         const struct group_state *st = &p->group[j];
         const struct pcv_group *g = st->g;

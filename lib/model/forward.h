@@ -1,8 +1,8 @@
 /* forward.h - one forward pass: the threads' common state and its three stages.
  *
  * All threads of the pool run the whole pass together, from barrier to barrier; inside a stage they
- * take units of work. What a unit computes, and the shapes it computes with, never depend on who
- * else is in the batch: that is why answers are equal bit for bit in any company. */
+ * take units of work. What a unit computes never depends on who else is in the batch, and its
+ * kernels are row-stable: that is why answers are equal bit for bit in any company. */
 #ifndef PCV_MODEL_FORWARD_H
 #define PCV_MODEL_FORWARD_H
 
