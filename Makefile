@@ -120,7 +120,7 @@ $(B)/tests/%: $(B)/obj/tests/unit/%.o $(SRV_OBJ) $(filter-out %/perceiverctl.o,$
 	$(Q)$(CC) $(LDFLAGS) $^ $(LIB_LIBS) $(SRV_LIBS) $(CTL_LIBS) -lcmocka -o $@
 # The tests of panels once more, where there is no AVX-512: with panel_avx512.c's intrinsics in simde's
 # C, which AVX2 is enough for. Unrolled and optimised it would keep the compiler for half a minute.
-EMULATED := $(patsubst %,$(B)/tests/lib/kernel/%_emulated,test_panel test_panel_attention)
+EMULATED := $(patsubst %,$(B)/tests/lib/kernel/%_emulated,test_panel test_panel_attention test_panel_tokens)
 $(B)/obj/lib/kernel/%_emulated.o: ISA = -mavx2 -mfma -DSIMDE_ENABLE_NATIVE_ALIASES -include simde/x86/avx512.h -Wno-psabi -O0
 $(B)/obj/tests/unit/lib/kernel/%_emulated.o: ISA = -DAVX512_EMULATED
 $(B)/obj/%_emulated.o: %.c $(B)/flags

@@ -44,28 +44,27 @@ void pcv_encode_absorb(const struct pcv_layer *l, const struct pcv_kernels *k, c
                        int rows, float *u, size_t head_step);
 
 enum {
-    PCV_ENCODE_BLOCK = 64,  /* queries that pass over the tokens together, at most */
-    PCV_ENCODE_TILE = 1024, /* tokens that they see at a time */
+    PCV_ENCODE_BLOCK = 96, /* queries that pass over the tokens together, at most */
+    PCV_ENCODE_TILE =
+        128, /* tokens that they see at a time: their weights stay in the first cache */
+    PCV_ENCODE_TABLE =
+        1024, /* rows of the longest table that is looked up, if it has a token's each */
+    PCV_ENCODE_NARROW = 8, /* channels of content that is not worth a product of its own */
 };
 
-/* Few latents are cut finer, so that threads can share them. */
+/* Whole panels; content is read less often the more queries there are. Few latents are cut finer,
+ * so that threads can share them. */
 static inline int pcv_encode_block(int num_latents)
 {
-    return num_latents < 4 * PCV_ENCODE_BLOCK ? PCV_ENCODE_BLOCK / 2 : PCV_ENCODE_BLOCK;
+    return num_latents >= 1024 ? PCV_ENCODE_BLOCK : num_latents >= 128 ? PCV_ENCODE_BLOCK / 2 : 16;
 }
 
-/* A table with more rows than a tile, one per token of the segment, saves nothing by lookup: it
- * goes through matrix products tile by tile. */
+/* A long table with a row for each token of the segment saves nothing by lookup: it is multiplied
+ * tile by tile. */
 static inline bool pcv_encode_direct(const struct pcv_group *g, int64_t tokens)
 {
-    return g->kind == PCV_GROUP_TABLE && !g->ids && g->div == 1 && g->rows > PCV_ENCODE_TILE &&
+    return g->kind == PCV_GROUP_TABLE && !g->ids && g->div == 1 && g->rows > PCV_ENCODE_TABLE &&
            g->rows >= tokens;
-}
-
-/* Content so wide that products with it are worth a matrix product per tile. */
-static inline bool pcv_encode_wide(const struct pcv_group *g)
-{
-    return g->kind == PCV_GROUP_DENSE && g->raw > PCV_RUN_CHANNELS;
 }
 
 /* Head h, queries [row0, row0 + rows), rows <= PCV_ENCODE_BLOCK, with their u [rows, C].

@@ -2,20 +2,21 @@
  *
  * With x^ = r (x - mu) a token's LayerNorm before gamma and beta, and u = gamma (Wk^T q) / sqrt(d):
  *
- *     score = r [ u . x - mu sum(u) ]                  (+ a term equal for all tokens: dropped)
+ *     score = u . x^ = r u' . x,  u' = u - mean(u)     (+ a term equal for all tokens: dropped)
  *     b = exp(score - max) r
- *     sum p LN(x) = gamma ( sum b x - sum b mu ) / sum e + beta
+ *     sum p LN(x) = gamma ( a - mean(a) ) / sum e + beta,  a = sum b x
  *
- * u . x splits over the groups of a token. A table's part is looked up in u . table^T [rows], made
- * once per query; sum b x for a table is (b summed by row) . table, made once at the end. Per query
- * and token that leaves an addition per table and the content's few products.
+ * so that a token's own mean is never asked for. u' . x splits over the groups of a token. A
+ * table's part is a row of terms, u' . table^T, made once per query; sum b x for a table is (b
+ * summed by row) . table, made once at the end. Per query and token that leaves an addition per
+ * table and the content's few products.
  *
- * A tile of tokens goes by for a block of queries at a time; max and sums are kept as running
+ * Queries are lanes (panel.h), tokens go by a tile at a time. Max and sums are kept as running
  * values (online softmax), so nothing grows with the number of tokens. Within a tile, runs are
- * stretches where one table advances row by row and the others stand still.
+ * stretches where one table moves on row by row and the others stand still. Scores are in base 2.
  *
  * A table with as many rows as tokens (learned positions) saves nothing by lookup: it is `direct`,
- * and goes through matrix products tile by tile. */
+ * and is multiplied as content is. */
 #include "lib/attention/encode.h"
 
 #include "lib/kernel/linear.h"
@@ -24,71 +25,88 @@
 #include <math.h>
 #include <string.h>
 
-enum { TILE = PCV_ENCODE_TILE };
-
-struct group_state {
-    const struct pcv_group *g;
-    bool direct;
-    float *u;      /* [block, n], or [block, raw] for content */
-    float *scores; /* small table: [block, rows], u . row */
-    float
-        *sum;  /* small table: [block, rows], b by row; content: [block, raw]; direct: [block, n] */
-    int width; /* of sum */
+enum {
+    TILE = PCV_ENCODE_TILE,
+    MOST_PANELS = 4, /* of PCV_ENCODE_BLOCK queries */
+    MOST_STILL = PCV_MAX_GROUPS + 1,
 };
 
-/* A stretch of the tile where one table advances row by row and the others stand still. */
+/* Weights may grow to 2^SLACK before the running maximum is raised to what it has become: raising
+ * it costs a pass over all sums. */
+static const float SLACK = 20;
+
+/* A stretch of the tile where one table moves on row by row and the others stand still. */
 struct tile_run {
     int from, n;
-    int inner;                 /* first row of the table that advances */
-    int outer[PCV_MAX_GROUPS]; /* row of each table that stands still */
+    int row[PCV_MAX_GROUPS]; /* of each small table, at the first token */
+};
+
+/* What a panel of queries holds of one group, [.., lanes]. */
+struct group_panel {
+    float *u;      /* content, direct: [width] */
+    float *scores; /* small table: [rows] */
+    float *sum;    /* small table: [rows], b by row; others: [width] */
+};
+
+struct panel {
+    int rows; /* queries */
+    float *u; /* [C, lanes]: u', in base 2 */
+    float *from, *max, *e, *factor;
+    float *base, *b; /* terms that all tokens of the segment share, and the sum of all b */
+    float *agg;      /* [C, lanes] sums of the segments that are done */
+    struct group_panel group[PCV_MAX_GROUPS];
 };
 
 struct pass {
-    const struct pcv_kernels *k;
+    const struct pcv_panel_kernels *k;
+    size_t lanes;
     const struct pcv_segment *s;
-    int rows; /* queries */
-    int ngroups;
-    struct group_state group[PCV_MAX_GROUPS];
-    struct group_state *inner;   /* the table that advances with every token, or NULL */
-    struct group_state *content; /* the narrow content that runs carry, or NULL */
-    struct group_state *outer[PCV_MAX_GROUPS]; /* tables that stand still for several tokens */
-    int nouter, nruns;
+    int channels, npanels;
+    struct panel panel[MOST_PANELS];
+    int moving;                     /* the small table that moves on with every token, or -1 */
+    int narrow;                     /* content of few channels, or -1 */
+    const float *x[PCV_MAX_GROUPS]; /* content, direct: the tile's [tokens, width] */
     struct tile_run run[TILE];
-    bool prepared; /* score rows already hold something before the runs */
-    float base[PCV_ENCODE_BLOCK], usum[PCV_ENCODE_BLOCK];
-    float *max, *e, *b, *bmu; /* [block] running values; max and e span all segments */
-    float *s_tile;            /* [block, TILE] */
-    int channels;
-    float *agg; /* [block, C] sums of the segments that are done */
+    int nruns;
 };
 
 /* Scratch of one block; base NULL counts. */
 struct scratch {
-    float *u_all, *u_own, *tables, *s_tile, *agg, *own, *running;
+    float *u, *agg, *own, *tables, *running; /* of all panels */
+    float *s, *x, *out;
 };
 
-static struct scratch carve(struct pcv_bump *b, int channels, int table_rows)
+enum { RUNNING = 6 };
+
+static size_t own_floats(int channels, size_t lanes)
 {
-    const size_t block = PCV_ENCODE_BLOCK;
+    return 2 * (size_t)channels * lanes;
+}
+
+static struct scratch carve(struct pcv_bump *b, const struct pcv_encoder *enc, int table_rows,
+                            int npanels, size_t lanes)
+{
+    const size_t all = (size_t)npanels * lanes, c = (size_t)enc->channels;
 
     return (struct scratch){
-        .u_all = pcv_take(b, block * channels),
-        .u_own = pcv_take(b, 3 * block * channels +
-                                 (size_t)PCV_MAX_GROUPS * 32), /* u, content and direct sums */
-        .tables = pcv_take(b, 2 * block * table_rows + (size_t)PCV_MAX_GROUPS * 32),
-        .s_tile = pcv_take(b, block * TILE + 8), /* kernels write a vector at the end */
-        .agg = pcv_take(b, block * channels),
-        .own = pcv_take(b, block * channels),
-        .running = pcv_take(b, 4 * block),
+        .u = pcv_take(b, all * c),
+        .agg = pcv_take(b, all * c),
+        .own = pcv_take(b, (size_t)npanels * own_floats(enc->channels, lanes)),
+        .tables = pcv_take(b, 2 * all * (size_t)table_rows),
+        .running = pcv_take(b, RUNNING * all),
+        .s = pcv_take(b, TILE * lanes),
+        .x = pcv_take(b, TILE * c),
+        .out = pcv_take(b, (size_t)(enc->layer->d.v / enc->layer->d.heads) * lanes),
     };
 }
 
 size_t pcv_encode_factored_need(const struct pcv_encoder *enc, int table_rows)
 {
-    struct pcv_bump count = {0};
+    struct pcv_bump narrow = {0}, wide = {0};
 
-    carve(&count, enc->channels, table_rows);
-    return count.used;
+    carve(&narrow, enc, table_rows, MOST_PANELS, 24);
+    carve(&wide, enc, table_rows, PCV_ENCODE_BLOCK / PCV_PANEL_MOST_LANES, PCV_PANEL_MOST_LANES);
+    return narrow.used > wide.used ? narrow.used : wide.used;
 }
 
 void pcv_encode_absorb(const struct pcv_layer *l, const struct pcv_kernels *k, const float *q,
@@ -108,159 +126,159 @@ void pcv_encode_absorb(const struct pcv_layer *l, const struct pcv_kernels *k, c
     }
 }
 
+/* ---- groups -----------------------------------------------------------------------------------
+ */
+
+static bool is_direct(const struct pass *p, const struct pcv_group *g)
+{
+    return pcv_encode_direct(g, p->s->tokens);
+}
+
+static bool is_small_table(const struct pass *p, const struct pcv_group *g)
+{
+    return g->kind == PCV_GROUP_TABLE && !is_direct(p, g);
+}
+
+/* Channels of content that is multiplied with every token; 0: none. */
+static int content_width(const struct pass *p, const struct pcv_group *g)
+{
+    return g->kind == PCV_GROUP_DENSE ? g->raw : is_direct(p, g) ? g->n : 0;
+}
+
+/* c [n, lanes] = or += W [n, k] a [k, lanes]. */
+static void multiply(const struct pass *p, int rows, int n, int k, const float *a, const float *w,
+                     int ldw, float *c, bool add)
+{
+    const struct pcv_product product = {
+        .rows = rows, .n = n, .k = k, .a = a, .w = w, .ldw = (size_t)ldw, .c = c, .add = add};
+
+    p->k->product(&product);
+}
+
+/* Channel c of a matrix in a panel. */
+static float *channel(const struct pass *p, float *panel, int c)
+{
+    return panel + (size_t)c * p->lanes;
+}
+
 /* ---- one segment: what the queries see of each group ------------------------------------------
  */
 
-/* u for the content itself: lifted content takes lift^T u, and its bias joins the base. */
-static void start_dense(struct pass *p, struct group_state *st, const float *u_all, int channels,
-                        float *own)
+static void clear(const struct pass *p, float *x, int n)
 {
-    const struct pcv_group *g = st->g;
-
-    for (int i = 0; i < p->rows; i++) {
-        float *u = st->u + (size_t)i * g->raw;
-
-        if (!g->lift) {
-            pcv_group_gather(g, u_all + (size_t)i * channels, u);
-            continue;
-        }
-        pcv_group_gather(g, u_all + (size_t)i * channels, own);
-        memset(u, 0, (size_t)g->raw * sizeof(float));
-        for (int c = 0; c < g->n; c++)
-            p->k->axpy(u, own[c], g->lift + (size_t)c * g->raw, g->raw);
-        p->base[i] += p->k->dot(own, g->lift_bias, g->n);
-    }
+    memset(x, 0, (size_t)n * p->lanes * sizeof(*x));
 }
 
-static void start_table(struct pass *p, struct group_state *st, const float *u_all, int channels)
+/* base += u' . value, for a vector that every token has. */
+static void add_to_base(const struct pass *p, struct panel *q, const struct pcv_group *g,
+                        const float *value)
 {
-    const struct pcv_group *g = st->g;
-
-    for (int i = 0; i < p->rows; i++)
-        pcv_group_gather(g, u_all + (size_t)i * channels, st->u + (size_t)i * g->n);
-    if (!st->direct)
-        pcv_rows_nt(p->k, p->rows, g->rows, g->n, st->u, g->n, g->table, g->n, st->scores, g->rows,
-                    0);
+    for (int i = 0; i < g->nranges; value += g->range[i].n, i++)
+        p->k->gather(q->base, channel(p, q->u, g->range[i].from), g->range[i].n, value, 1, 1,
+                     q->rows);
 }
 
-/* Lays the groups' arrays into scratch and computes u by group. */
-static void start_segment(struct pass *p, const struct scratch *sc, int channels)
+/* u' for content: lifted content takes lift^T u', and its bias is the same for all tokens. */
+static void start_content(const struct pass *p, struct panel *q, const struct pcv_group *g,
+                          float *u)
 {
-    float *u = sc->u_own, *tables = sc->tables;
+    int c = 0;
 
-    p->inner = p->content = NULL;
-    p->prepared = false;
-    p->nouter = 0;
-    p->ngroups = p->s->ngroups;
-    for (int i = 0; i < p->rows; i++) {
-        p->base[i] = p->usum[i] = p->b[i] = p->bmu[i] = 0;
-        for (int c = 0; c < channels; c++)
-            p->usum[i] += sc->u_all[(size_t)i * channels + c];
-    }
-    for (int i = 0; i < p->ngroups; i++) {
-        const struct pcv_group *g = &p->s->group[i];
-        struct group_state *st = &p->group[i];
-        const int block = PCV_ENCODE_BLOCK;
+    if (g->lift)
+        clear(p, u, g->raw);
+    for (int i = 0; i < g->nranges; c += g->range[i].n, i++) {
+        const float *of = channel(p, q->u, g->range[i].from);
 
-        *st = (struct group_state){.g = g, .direct = pcv_encode_direct(g, p->s->tokens), .u = u};
-        u += pcv_pad_floats((size_t)block * g->n);
-        st->width = g->kind == PCV_GROUP_CONST   ? 0
-                    : g->kind == PCV_GROUP_DENSE ? g->raw
-                    : st->direct                 ? g->n
-                                                 : g->rows;
-        if (g->kind == PCV_GROUP_TABLE && !st->direct) {
-            st->scores = tables;
-            st->sum = tables + pcv_pad_floats((size_t)block * g->rows);
-            tables = st->sum + pcv_pad_floats((size_t)block * g->rows);
-            if (!p->inner && !g->ids && g->div == 1)
-                p->inner = st;
-            else if (g->ids || g->div == 1)
-                p->prepared = true;
-            else
-                p->outer[p->nouter++] = st;
-        } else {
-            st->sum = u;
-            u += pcv_pad_floats((size_t)block * st->width);
-            p->prepared |= st->direct;
-        }
-        if (g->kind == PCV_GROUP_CONST) {
-            for (int r = 0; r < p->rows; r++) {
-                pcv_group_gather(g, sc->u_all + (size_t)r * channels, sc->own);
-                p->base[r] += p->k->dot(sc->own, g->value, g->n);
-            }
-            continue;
-        }
-        memset(st->sum, 0, (size_t)block * st->width * sizeof(float));
-        if (g->kind == PCV_GROUP_TABLE) {
-            start_table(p, st, sc->u_all, channels);
-            continue;
-        }
-        start_dense(p, st, sc->u_all, channels, sc->own);
-        if (!p->content && !pcv_encode_wide(g))
-            p->content = st;
+        if (g->lift)
+            p->k->gather(u, of, g->range[i].n, g->lift + (size_t)c * g->raw, (size_t)g->raw, g->raw,
+                         q->rows);
         else
-            p->prepared = true;
+            memcpy(channel(p, u, c), of, (size_t)g->range[i].n * p->lanes * sizeof(*u));
     }
+    if (g->lift)
+        add_to_base(p, q, g, g->lift_bias);
 }
 
-/* ---- one tile
- * ------------------------------------------------------------------------------------ */
-
-/* A table whose rows come in no order, or a second advancing one: looked up token by token. */
-static bool is_gathered(const struct pass *p, const struct group_state *st)
+static void start_table(const struct pass *p, struct panel *q, const struct pcv_group *g,
+                        float *scores)
 {
-    return st->g->kind == PCV_GROUP_TABLE && !st->direct && st != p->inner &&
-           (st->g->ids || st->g->div == 1);
+    int c = 0;
+
+    for (int i = 0; i < g->nranges; c += g->range[i].n, i++)
+        multiply(p, q->rows, g->rows, g->range[i].n, channel(p, q->u, g->range[i].from),
+                 g->table + c, g->n, scores, i > 0);
 }
 
-/* Content that goes through matrix products: wide, or a second one. */
-static bool is_product(const struct pass *p, const struct group_state *st)
+/* Lays the groups' arrays into scratch and computes what the panel sees of each. */
+static void start_panel(const struct pass *p, struct panel *q, float *own, float *tables)
 {
-    return st->g->kind == PCV_GROUP_DENSE && st != p->content;
-}
+    clear(p, q->base, 1);
+    clear(p, q->b, 1);
+    for (int j = 0; j < p->s->ngroups; j++) {
+        const struct pcv_group *g = &p->s->group[j];
+        struct group_panel *of = &q->group[j];
+        const int width = content_width(p, g);
 
-/* What the runs do not compute: direct products and gathered tables. */
-static void prepare_tile(struct pass *p, int64_t m0, int n)
-{
-    memset(p->s_tile, 0, (size_t)p->rows * TILE * sizeof(float));
-    for (int j = 0; j < p->ngroups; j++) {
-        const struct group_state *st = &p->group[j];
-        const struct pcv_group *g = st->g;
-
-        if (st->direct) {
-            pcv_rows_nt(p->k, p->rows, n, g->n, st->u, g->n, g->table + (size_t)m0 * g->n, g->n,
-                        p->s_tile, TILE, 1);
-        } else if (is_product(p, st)) {
-            pcv_rows_nn(p->k, p->rows, n, g->raw, st->u, g->raw, g->planes + m0, (int)p->s->tokens,
-                        p->s_tile, TILE, 1);
-        } else if (is_gathered(p, st)) {
-            for (int i = 0; i < p->rows; i++)
-                for (int m = 0; m < n; m++)
-                    p->s_tile[(size_t)i * TILE + m] +=
-                        st->scores[(size_t)i * g->rows + pcv_group_row(g, m0 + m)];
+        if (g->kind == PCV_GROUP_CONST) {
+            add_to_base(p, q, g, g->value);
+        } else if (width > 0) {
+            of->u = own;
+            of->sum = channel(p, own, width);
+            own = channel(p, of->sum, width);
+            start_content(p, q, g, of->u);
+            clear(p, of->sum, width);
+        } else {
+            of->scores = tables;
+            of->sum = channel(p, tables, g->rows);
+            tables = channel(p, of->sum, g->rows);
+            start_table(p, q, g, of->scores);
+            clear(p, of->sum, g->rows);
         }
     }
 }
 
-/* The longest stretch from m on where the inner table advances and outer tables stand still. */
+static void start_segment(struct pass *p, const struct scratch *sc, int table_rows)
+{
+    p->moving = p->narrow = -1;
+    for (int j = 0; j < p->s->ngroups; j++) {
+        const struct pcv_group *g = &p->s->group[j];
+
+        if (p->moving < 0 && is_small_table(p, g) && !g->ids && g->div == 1 && g->rows > 1)
+            p->moving = j;
+        if (p->narrow < 0 && g->kind == PCV_GROUP_DENSE && g->raw <= PCV_ENCODE_NARROW)
+            p->narrow = j;
+    }
+    for (int i = 0; i < p->npanels; i++)
+        start_panel(p, &p->panel[i], sc->own + (size_t)i * own_floats(p->channels, p->lanes),
+                    sc->tables + (size_t)i * 2 * p->lanes * (size_t)table_rows);
+}
+
+/* ---- one tile ---------------------------------------------------------------------------------
+ */
+
+/* The longest stretch from m on where one table moves on and the others stand still. */
 static int64_t run_end(const struct pass *p, int64_t m, int64_t end)
 {
-    int64_t step;
+    for (int j = 0; j < p->s->ngroups; j++) {
+        const struct pcv_group *g = &p->s->group[j];
+        int64_t step;
 
-    if (p->inner) {
-        step = p->inner->g->rows;
-        if (m - m % step + step < end)
-            end = m - m % step + step;
-    }
-    for (int j = 0; j < p->nouter; j++) {
-        step = p->outer[j]->g->div;
+        if (!is_small_table(p, g) || g->rows == 1) /* one row always stands still */
+            continue;
+        if (g->ids) { /* these come in no order */
+            for (step = m + 1; step < end && g->ids[step] == g->ids[m]; step++)
+                ;
+            end = step;
+            continue;
+        }
+        step = j == p->moving ? g->rows : g->div;
         if (m - m % step + step < end)
             end = m - m % step + step;
     }
     return end;
 }
 
-/* Cuts the tile into runs: the same for every query. */
+/* Cuts the tile into runs, the same for every query. */
 static void cut_tile(struct pass *p, int64_t m0, int64_t m1)
 {
     p->nruns = 0;
@@ -270,172 +288,186 @@ static void cut_tile(struct pass *p, int64_t m0, int64_t m1)
         end = run_end(p, m, m1);
         run->from = (int)(m - m0);
         run->n = (int)(end - m);
-        run->inner = p->inner ? (int)(m % p->inner->g->rows) : 0;
-        for (int j = 0; j < p->nouter; j++)
-            run->outer[j] = pcv_group_row(p->outer[j]->g, m);
+        for (int j = 0; j < p->s->ngroups; j++)
+            if (is_small_table(p, &p->s->group[j]))
+                run->row[j] = pcv_group_row(&p->s->group[j], m);
     }
 }
 
-/* What query i sees of the tile from m0 on; each run moves it on. */
-static struct pcv_run start_run(const struct pass *p, int64_t m0)
+/* Where the tile's content stands, token after token. */
+static void find_content(struct pass *p, int64_t m0, int n, float *x)
 {
-    struct pcv_run run = {.r = p->s->r + m0, .mu = p->s->mean + m0};
+    for (int j = 0; j < p->s->ngroups; j++) {
+        const struct pcv_group *g = &p->s->group[j];
 
-    if (p->content) {
-        run.planes = p->content->g->planes + m0;
-        run.stride = (size_t)p->s->tokens;
-        run.channels = p->content->g->raw;
+        if (g->kind == PCV_GROUP_DENSE) {
+            p->x[j] = x;
+            p->k->transpose(x, g->planes + m0, p->s->tokens, n, g->raw);
+            x += (size_t)TILE * (size_t)g->raw;
+        } else if (is_direct(p, g)) {
+            p->x[j] = g->table + (size_t)m0 * (size_t)g->n;
+        }
     }
-    return run;
 }
 
-static void end_run(struct pcv_run *run)
+/* Products with content that runs do not carry: s [n, lanes]. False: there are none. */
+static bool score_content(const struct pass *p, const struct panel *q, int n, float *s)
 {
-    run->r += run->n;
-    run->mu += run->n;
-    if (run->planes)
-        run->planes += run->n;
+    bool given = false;
+
+    for (int j = 0; j < p->s->ngroups; j++) {
+        const int width = content_width(p, &p->s->group[j]);
+
+        if (width == 0 || j == p->narrow)
+            continue;
+        multiply(p, q->rows, n, width, q->group[j].u, p->x[j], width, s, given);
+        given = true;
+    }
+    return given;
 }
 
-static float score(struct pass *p, int i, int64_t m0)
+/* A run with the rows it reads, and those where it is summed. */
+struct bound_run {
+    struct pcv_token_run run;
+    struct pcv_token_sums sums;
+    const float *still[MOST_STILL];
+    float *still_sums[MOST_STILL];
+};
+
+static void bind(const struct pass *p, const struct panel *q, const struct tile_run *t, int64_t m0,
+                 struct bound_run *to)
 {
-    const float *u = p->content ? p->content->u + (size_t)i * p->content->g->raw : NULL;
-    const float *inner = p->inner ? p->inner->scores + (size_t)i * p->inner->g->rows : NULL;
-    float *s = p->s_tile + (size_t)i * TILE, top = p->max[i];
-    struct pcv_run run = start_run(p, m0);
+    int n = 1;
 
-    for (int j = 0; j < p->nruns; j++) {
-        const struct tile_run *t = &p->run[j];
+    *to = (struct bound_run){
+        .run = {.n = t->n, .r = p->s->r + m0 + t->from, .still = to->still},
+        .sums = {.e = q->e, .still = to->still_sums},
+        .still = {q->base},
+        .still_sums = {q->b},
+    };
+    for (int j = 0; j < p->s->ngroups; j++) {
+        const struct group_panel *g = &q->group[j];
 
-        run.n = t->n;
-        run.tab = inner ? inner + t->inner : NULL;
-        run.base = p->base[i];
-        for (int o = 0; o < p->nouter; o++)
-            run.base += p->outer[o]->scores[(size_t)i * p->outer[o]->g->rows + t->outer[o]];
-        top = fmaxf(top, p->k->score_run(s + t->from, &run, u, p->usum[i], p->prepared));
-        end_run(&run);
+        if (!is_small_table(p, &p->s->group[j]))
+            continue;
+        if (j == p->moving) {
+            to->run.moving = channel(p, g->scores, t->row[j]);
+            to->sums.moving = channel(p, g->sum, t->row[j]);
+            continue;
+        }
+        to->still[n] = channel(p, g->scores, t->row[j]);
+        to->still_sums[n++] = channel(p, g->sum, t->row[j]);
     }
-    return top;
+    to->run.nstill = n;
+    if (p->narrow >= 0) {
+        to->run.channels = p->s->group[p->narrow].raw;
+        to->run.u = q->group[p->narrow].u;
+        to->run.x = p->x[p->narrow] + (size_t)t->from * (size_t)to->run.channels;
+    }
 }
 
-/* The running maximum grew: what was summed so far shrinks. */
-static void rescale(struct pass *p, int i, float top)
+static void scale(const struct pass *p, const struct panel *q, float *x, int n)
 {
-    const float f = expf(p->max[i] - top);
-
-    p->max[i] = top;
-    p->e[i] *= f;
-    p->b[i] *= f;
-    p->bmu[i] *= f;
-    for (int j = 0; j < p->ngroups; j++) {
-        struct group_state *st = &p->group[j];
-
-        if (st->sum)
-            p->k->scale(st->sum + (size_t)i * st->width, f, st->width);
-    }
-    p->k->scale(p->agg + (size_t)i * p->channels, f, p->channels); /* earlier segments */
+    for (int i = 0; i < n; i++)
+        p->k->multiply(channel(p, x, i), q->factor, q->rows, 1);
 }
 
-static void weigh(struct pass *p, int i, int64_t m0)
+/* A query's maximum has grown beyond the slack: what was summed so far shrinks. */
+static void settle(const struct pass *p, struct panel *q)
 {
-    float *inner = p->inner ? p->inner->sum + (size_t)i * p->inner->width : NULL;
-    float *content = p->content ? p->content->sum + (size_t)i * p->content->width : NULL;
-    float *s = p->s_tile + (size_t)i * TILE;
-    struct pcv_run run = start_run(p, m0);
+    bool grown = false;
 
-    for (int j = 0; j < p->nruns; j++) {
-        const struct tile_run *t = &p->run[j];
-        struct pcv_run_sums sums = {0};
+    for (int i = 0; i < q->rows; i++) {
+        q->factor[i] = 1;
+        if (q->max[i] <= q->from[i] + SLACK)
+            continue;
+        q->factor[i] = exp2f(q->from[i] - q->max[i]);
+        q->from[i] = q->max[i];
+        grown = true;
+    }
+    if (!grown)
+        return;
+    scale(p, q, q->e, 1);
+    scale(p, q, q->b, 1);
+    scale(p, q, q->agg, p->channels); /* earlier segments */
+    for (int j = 0; j < p->s->ngroups; j++) {
+        const struct pcv_group *g = &p->s->group[j];
 
-        run.n = t->n;
-        p->k->weigh_run(s + t->from, &run, p->max[i], inner ? inner + t->inner : NULL, content,
-                        &sums);
-        end_run(&run);
-        p->e[i] += sums.e;
-        p->b[i] += sums.b;
-        p->bmu[i] += sums.bmu;
-        for (int o = 0; o < p->nouter; o++)
-            p->outer[o]->sum[(size_t)i * p->outer[o]->width + t->outer[o]] += sums.b;
+        if (g->kind != PCV_GROUP_CONST)
+            scale(p, q, q->group[j].sum, is_small_table(p, g) ? g->rows : content_width(p, g));
     }
 }
 
-/* Tables that come in no order: their sums by row. */
-static void weigh_gathered(struct pass *p, const struct group_state *st, int64_t m0, int n)
+static void panel_tile(const struct pass *p, struct panel *q, int64_t m0, int n, float *s)
 {
-    for (int i = 0; i < p->rows; i++) {
-        const float *s = p->s_tile + (size_t)i * TILE;
-        float *sum = st->sum + (size_t)i * st->width;
+    const bool given = score_content(p, q, n, s);
+    struct bound_run b;
 
-        for (int m = 0; m < n; m++)
-            sum[pcv_group_row(st->g, m0 + m)] += s[m];
+    for (int i = 0; i < p->nruns; i++) {
+        bind(p, q, &p->run[i], m0, &b);
+        p->k->token_scores(channel(p, s, p->run[i].from), q->max, &b.run, q->rows, given);
+    }
+    settle(p, q);
+    for (int i = 0; i < p->nruns; i++) {
+        bind(p, q, &p->run[i], m0, &b);
+        p->k->token_weights(channel(p, s, p->run[i].from), q->from, &b.run, &b.sums, q->rows);
+    }
+    for (int j = 0; j < p->s->ngroups; j++) {
+        const int width = content_width(p, &p->s->group[j]);
+
+        if (width > 0)
+            p->k->gather(q->group[j].sum, s, n, p->x[j], (size_t)width, width, q->rows);
     }
 }
 
-static void pass_tile(struct pass *p, int64_t m0, int64_t m1)
-{
-    const int n = (int)(m1 - m0);
-
-    cut_tile(p, m0, m1);
-    if (p->prepared)
-        prepare_tile(p, m0, n);
-    for (int i = 0; i < p->rows; i++) {
-        const float top = score(p, i, m0);
-
-        if (top > p->max[i])
-            rescale(p, i, top);
-        weigh(p, i, m0);
-    }
-    for (int j = 0; j < p->ngroups; j++) {
-        const struct group_state *st = &p->group[j];
-        const struct pcv_group *g = st->g;
-
-        if (st->direct)
-            pcv_rows_nn(p->k, p->rows, g->n, n, p->s_tile, TILE, g->table + (size_t)m0 * g->n, g->n,
-                        st->sum, g->n, true);
-        else if (is_product(p, st))
-            pcv_rows_nt(p->k, p->rows, g->raw, n, p->s_tile, TILE, g->planes + m0,
-                        (int)p->s->tokens, st->sum, g->raw, true);
-        else if (is_gathered(p, st))
-            weigh_gathered(p, st, m0, n);
-    }
-}
-
-/* ---- the end: sum b x - sum b mu, over all channels --------------------------------------------
+/* ---- the end ----------------------------------------------------------------------------------
  */
 
-static void finish_group(struct pass *p, const struct group_state *st, int channels, float *agg,
-                         float *own)
+/* Adds this segment's sum b x, over all channels, to agg. */
+static void finish_segment(const struct pass *p, struct panel *q)
 {
-    const struct pcv_group *g = st->g;
+    for (int j = 0; j < p->s->ngroups; j++) {
+        const struct pcv_group *g = &p->s->group[j];
+        const float *value = g->kind == PCV_GROUP_CONST ? g->value : g->lift_bias;
+        float *sum = q->group[j].sum;
 
-    if (g->kind == PCV_GROUP_TABLE && !st->direct)
-        pcv_rows_nn(p->k, p->rows, g->n, g->rows, st->sum, g->rows, g->table, g->n, own, g->n, 0);
-    for (int i = 0; i < p->rows; i++) {
-        float *v = own + (size_t)i * g->n;
-        const float *sum = st->sum + (size_t)i * st->width;
+        for (int i = 0, c = 0; i < g->nranges; c += g->range[i].n, i++) {
+            const int n = g->range[i].n;
+            float *agg = channel(p, q->agg, g->range[i].from);
 
-        if (st->direct || (g->kind == PCV_GROUP_DENSE && !g->lift)) {
-            memcpy(v, sum, (size_t)g->n * sizeof(float));
-        } else if (g->kind == PCV_GROUP_DENSE) {
-            for (int c = 0; c < g->n; c++)
-                v[c] = p->b[i] * g->lift_bias[c] +
-                       p->k->dot(sum, g->lift + (size_t)c * g->raw, g->raw);
-        } else if (g->kind == PCV_GROUP_CONST) {
-            for (int c = 0; c < g->n; c++)
-                v[c] = p->b[i] * g->value[c];
+            if (is_small_table(p, g))
+                p->k->gather(agg, sum, g->rows, g->table + c, (size_t)g->n, n, q->rows);
+            else if (g->lift)
+                multiply(p, q->rows, n, g->raw, sum, g->lift + (size_t)c * g->raw, g->raw, agg,
+                         true);
+            else if (g->kind != PCV_GROUP_CONST)
+                for (size_t l = 0; l < (size_t)n * p->lanes; l++)
+                    agg[l] += channel(p, sum, c)[l];
+            if (value)
+                multiply(p, q->rows, n, 1, q->b, value + c, 1, agg, true);
         }
-        pcv_group_add(g, v, agg + (size_t)i * channels);
     }
 }
 
-/* Adds this segment's sum b x - sum b mu to agg [rows, C]. */
-static void finish_segment(struct pass *p, int channels, float *own)
+/* agg becomes gamma (agg - mean) / e + beta: the values' LayerNorm, averaged by the weights. */
+static void finish_panel(const struct pass *p, struct panel *q, const struct pcv_norm *norm)
 {
-    for (int j = 0; j < p->ngroups; j++)
-        finish_group(p, &p->group[j], channels, p->agg, own);
-    for (int i = 0; i < p->rows; i++)
-        for (int c = 0; c < channels; c++)
-            p->agg[(size_t)i * channels + c] -= p->bmu[i];
+    float *mean = q->max, *scale = q->factor;
+
+    clear(p, mean, 1);
+    for (int c = 0; c < p->channels; c++)
+        for (int i = 0; i < q->rows; i++)
+            mean[i] += channel(p, q->agg, c)[i];
+    for (int i = 0; i < q->rows; i++) {
+        mean[i] /= (float)p->channels;
+        scale[i] = 1 / q->e[i];
+    }
+    for (int c = 0; c < p->channels; c++) {
+        float *x = channel(p, q->agg, c);
+
+        for (int i = 0; i < q->rows; i++)
+            x[i] = (x[i] - mean[i]) * scale[i] * norm->gamma[c] + norm->beta[c];
+    }
 }
 
 /* Rows of all small tables of the segment that has most. */
@@ -456,41 +488,93 @@ static int small_table_rows(const struct pcv_tokens *t)
     return most;
 }
 
+/* The panel's queries u [rows, C], less their mean, in base 2. */
+static void open_panel(const struct pass *p, struct panel *q, const float *u)
+{
+    float *mean = q->factor;
+
+    p->k->pack(q->u, u, (size_t)p->channels, q->rows, p->channels);
+    clear(p, mean, 1);
+    for (int c = 0; c < p->channels; c++)
+        for (int i = 0; i < q->rows; i++)
+            mean[i] += channel(p, q->u, c)[i];
+    for (int i = 0; i < q->rows; i++)
+        mean[i] /= (float)p->channels;
+    for (int c = 0; c < p->channels; c++)
+        for (int i = 0; i < q->rows; i++)
+            channel(p, q->u, c)[i] = (channel(p, q->u, c)[i] - mean[i]) * (float)M_LOG2E;
+    clear(p, q->agg, p->channels);
+    clear(p, q->e, 1);
+    for (size_t i = 0; i < p->lanes; i++)
+        q->from[i] = q->max[i] = -FLT_MAX;
+}
+
+static void open_pass(struct pass *p, const struct scratch *sc, const float *u, int rows)
+{
+    for (int row = 0; row < rows; p->npanels++) {
+        const size_t at = (size_t)p->npanels * p->lanes;
+        struct panel *q = &p->panel[p->npanels];
+        float *running = sc->running + RUNNING * at;
+
+        *q = (struct panel){
+            .rows = pcv_panel_rows(rows - row, (int)p->lanes),
+            .u = sc->u + at * (size_t)p->channels,
+            .agg = sc->agg + at * (size_t)p->channels,
+            .from = running,
+            .max = channel(p, running, 1),
+            .e = channel(p, running, 2),
+            .factor = channel(p, running, 3),
+            .base = channel(p, running, 4),
+            .b = channel(p, running, 5),
+        };
+        open_panel(p, q, u + (size_t)row * (size_t)p->channels);
+        row += q->rows;
+    }
+}
+
 void pcv_encode_factored(const struct pcv_encoder *enc, const struct pcv_kernels *k,
                          const struct pcv_tokens *t, const float *u, int head, int row0, int rows,
                          float *ctx, float *scratch)
 {
     const struct pcv_layer *l = enc->layer;
-    const int channels = enc->channels, dv = l->d.v / l->d.heads;
+    const int dv = l->d.v / l->d.heads, table_rows = small_table_rows(t);
+    struct pass p = {.k = k->panel, .lanes = (size_t)k->panel->lanes, .channels = enc->channels};
     struct pcv_bump bump = {.base = scratch};
-    const struct scratch sc = carve(&bump, channels, small_table_rows(t));
-    struct pass p = {
-        .k = k, .rows = rows, .s_tile = sc.s_tile, .agg = sc.agg, .channels = channels};
+    const struct scratch sc =
+        carve(&bump, enc, table_rows, pcv_panel_count(rows, k->panel->lanes), p.lanes);
 
-    p.max = sc.running;
-    p.e = p.max + PCV_ENCODE_BLOCK;
-    p.b = p.e + PCV_ENCODE_BLOCK;
-    p.bmu = p.b + PCV_ENCODE_BLOCK;
-    for (int i = 0; i < rows; i++) {
-        p.max[i] = -FLT_MAX;
-        p.e[i] = 0;
-    }
-    memset(p.agg, 0, (size_t)rows * channels * sizeof(float));
-    memcpy(sc.u_all, u, (size_t)rows * channels * sizeof(float));
+    open_pass(&p, &sc, u, rows);
     for (int i = 0; i < t->nsegments; i++) {
         p.s = &t->segment[i];
-        start_segment(&p, &sc, channels);
-        for (int64_t m = 0; m < p.s->tokens; m += TILE)
-            pass_tile(&p, m, m + TILE < p.s->tokens ? m + TILE : p.s->tokens);
-        finish_segment(&p, channels, sc.own);
-    }
-    for (int i = 0; i < rows; i++) {
-        float *x = p.agg + (size_t)i * channels;
+        start_segment(&p, &sc, table_rows);
+        for (int64_t m = 0; m < p.s->tokens; m += TILE) {
+            const int n = p.s->tokens - m < TILE ? (int)(p.s->tokens - m) : TILE;
 
-        for (int c = 0; c < channels; c++)
-            x[c] = x[c] / p.e[i] * l->norm_kv.gamma[c] + l->norm_kv.beta[c];
+            cut_tile(&p, m, m + n);
+            find_content(&p, m, n, sc.x);
+            for (int j = 0; j < p.npanels; j++)
+                panel_tile(&p, &p.panel[j], m, n, sc.s);
+        }
+        for (int j = 0; j < p.npanels; j++)
+            finish_segment(&p, &p.panel[j]);
     }
-    pcv_linear(k, rows, dv, channels, p.agg, channels, l->val.w + (size_t)head * dv * channels,
-               l->val.b ? l->val.b + (size_t)head * dv : NULL,
-               ctx + (size_t)row0 * l->d.v + (size_t)head * dv, l->d.v, false);
+    ctx += (size_t)row0 * l->d.v + (size_t)head * dv;
+    for (int j = 0; j < p.npanels; j++) {
+        const struct panel *q = &p.panel[j];
+        const struct pcv_product values = {
+            .rows = q->rows,
+            .n = dv,
+            .k = enc->channels,
+            .a = q->agg,
+            .w = l->val.w + (size_t)head * dv * enc->channels,
+            .ldw = (size_t)enc->channels,
+            .bias = l->val.b ? l->val.b + (size_t)head * dv : NULL,
+            .c = sc.out,
+        };
+
+        finish_panel(&p, &p.panel[j], &l->norm_kv);
+        p.k->product(&values);
+        p.k->unpack(ctx, (size_t)l->d.v, sc.out, q->rows, dv, false);
+        ctx += (size_t)q->rows * l->d.v;
+    }
 }

@@ -120,7 +120,7 @@ int pcv_adapter_table_rows(const struct pcv_adapter *a)
     if (a->kind == PCV_INPUT_LABEL || g->position == PCV_POSITION_NONE)
         return 0;
     if (g->position == PCV_POSITION_LEARNED || g->axes == 1)
-        return PCV_ENCODE_TILE; /* with more rows it goes through products instead */
+        return PCV_ENCODE_TABLE; /* with more rows it goes through products instead */
     for (int i = 0; i < g->axes; i++)
         rows += g->fixed ? g->size[i] : PCV_MAX_AXIS;
     return rows;

@@ -16,26 +16,6 @@
 
 #include <stddef.h>
 
-enum { PCV_RUN_CHANNELS = 8 };
-
-/* A run of tokens that stand one after another, seen by one query of the factored encoder. */
-struct pcv_run {
-    int n;
-    float base;          /* terms that are the same for the whole run */
-    const float *tab;    /* [n] one term per token, or NULL */
-    const float *planes; /* content channel j of token i at planes[j * stride + i] */
-    size_t stride;
-    int channels;    /* content channels, 0 = none, at most PCV_RUN_CHANNELS */
-    const float *r;  /* [n] 1 / standard deviation of each token */
-    const float *mu; /* [n] its mean */
-};
-
-struct pcv_run_sums {
-    float e;   /* sum of exp(score - max) */
-    float bmu; /* sum of b mu, b = exp(score - max) r */
-    float b;
-};
-
 /* What a query that is a sum of parts adds to its content's scores; arrays of n keys. */
 struct pcv_score_terms {
     const float *const *parts; /* [nparts]: the same term for every key is an array, too */
@@ -74,15 +54,6 @@ struct pcv_kernels {
 
     /* s[i] = r (given s[i] + sum of parts[i] - mu sum[i]) + add[i]; returns the largest. */
     float (*score_row)(float *s, int n, const struct pcv_score_terms *t, bool given);
-
-    /* s[i] = r_i (add s[i] + base + tab_i + sum_j u_j x_ij - usum mu_i); returns the largest. */
-    float (*score_run)(float *s, const struct pcv_run *run, const float *u, float usum, int add);
-
-    /* s[i] = b_i = exp(s[i] - max) r_i; marg[i] += b_i unless NULL; content[j] += sum b_i x_ij;
-     * sums grow. These two may write the values that they find up to seven floats beyond s and
-     * marg. */
-    void (*weigh_run)(float *s, const struct pcv_run *run, float max, float *marg, float *content,
-                      struct pcv_run_sums *sums);
 };
 
 extern const struct pcv_kernels pcv_kernels_scalar;

@@ -114,39 +114,6 @@ static float score_row(float *s, int n, const struct pcv_score_terms *t, bool gi
     return most;
 }
 
-static float score_run(float *s, const struct pcv_run *run, const float *u, float usum, int add)
-{
-    for (int i = 0; i < run->n; i++) {
-        float v = run->base - usum * run->mu[i];
-
-        if (run->tab)
-            v += run->tab[i];
-        if (add)
-            v += s[i];
-        for (int j = 0; j < run->channels; j++)
-            v += u[j] * run->planes[(size_t)j * run->stride + i];
-        s[i] = v * run->r[i];
-    }
-    return max(s, run->n);
-}
-
-static void weigh_run(float *s, const struct pcv_run *run, float m, float *marg, float *content,
-                      struct pcv_run_sums *sums)
-{
-    for (int i = 0; i < run->n; i++) {
-        float e = expf(s[i] - m);
-
-        s[i] = e * run->r[i];
-        sums->e += e;
-        sums->b += s[i];
-        sums->bmu += s[i] * run->mu[i];
-        if (marg)
-            marg[i] += s[i];
-        for (int j = 0; j < run->channels; j++)
-            content[j] += s[i] * run->planes[(size_t)j * run->stride + i];
-    }
-}
-
 const struct pcv_kernels pcv_kernels_scalar = {
     .name = "scalar",
     .panel = &pcv_panel_scalar,
@@ -161,6 +128,4 @@ const struct pcv_kernels pcv_kernels_scalar = {
     .dot = dot,
     .gemm_nt = gemm_nt,
     .score_row = score_row,
-    .score_run = score_run,
-    .weigh_run = weigh_run,
 };

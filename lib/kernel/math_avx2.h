@@ -50,24 +50,32 @@ static inline v8 exp8(v8 x)
     return _mm256_andnot_ps(under, p);
 }
 
-/* 2^t for t <= 0, 0 below -126; a weight of softmax, whose largest is 1. 2^f = 1 + f q(f) with q of
- * degree 5, |f| <= 1/2: relative error 2e-9 before rounding. NaN stays NaN. */
-static inline v8 exp2_below8(v8 t)
+/* x = 2^x for n vectors, x <= 127: step by step for all of them, because one vector's steps wait
+ * for each other. 2^f = 1 + f q(f) with q of degree 5, |f| <= 1/2: relative error 2e-9 before
+ * rounding. From -126 down the error is less than 2^-126, from -127 down the result is 0. NaN stays
+ * NaN. */
+static inline __attribute__((always_inline)) void exp2_avx2(v8 *x, const int n)
 {
-    const v8 under = _mm256_cmp_ps(t, set1(-126.0f), _CMP_LT_OQ);
-    const v8 k = _mm256_round_ps(t, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    const v8 f = _mm256_sub_ps(t, k);
-    v8 p = set1(0x1.41fbbcp-13f);
+    static const float q[] = {0x1.41fbbcp-13f,
+                              0x1.5f3e52p-10f,
+                              0x1.3b2d4cp-7f,
+                              0x1.c6aee8p-5f,
+                              0x1.ebfbdcp-3f,
+                              0x1.62e43p-1f,
+                              1.0f};
+    const v8 magic = set1(0x1.8p23f); /* added, it leaves the nearest integer in the low bits */
+    v8 k[6], f[6], p[6];
 
-    p = _mm256_fmadd_ps(p, f, set1(0x1.5f3e52p-10f));
-    p = _mm256_fmadd_ps(p, f, set1(0x1.3b2d4cp-7f));
-    p = _mm256_fmadd_ps(p, f, set1(0x1.c6aee8p-5f));
-    p = _mm256_fmadd_ps(p, f, set1(0x1.ebfbdcp-3f));
-    p = _mm256_fmadd_ps(p, f, set1(0x1.62e43p-1f));
-    p = _mm256_fmadd_ps(p, f, set1(1.0f));
-    p = _mm256_castsi256_ps(
-        _mm256_add_epi32(_mm256_castps_si256(p), _mm256_slli_epi32(_mm256_cvtps_epi32(k), 23)));
-    return _mm256_andnot_ps(under, p);
+#define EACH_VECTOR _Pragma("GCC unroll 6") for (int i = 0; i < n; i++)
+    EACH_VECTOR x[i] = _mm256_max_ps(set1(-127.0f), x[i]); /* in this order NaN stays NaN */
+    EACH_VECTOR k[i] = _mm256_add_ps(x[i], magic);
+    EACH_VECTOR f[i] = _mm256_sub_ps(x[i], _mm256_sub_ps(k[i], magic));
+    EACH_VECTOR p[i] = _mm256_fmadd_ps(set1(q[0]), f[i], set1(q[1]));
+    _Pragma("GCC unroll 5") for (int j = 2; j < 7; j++) EACH_VECTOR p[i] =
+        _mm256_fmadd_ps(p[i], f[i], set1(q[j]));
+    EACH_VECTOR x[i] = _mm256_castsi256_ps(_mm256_add_epi32(
+        _mm256_castps_si256(p[i]), _mm256_slli_epi32(_mm256_castps_si256(k[i]), 23)));
+#undef EACH_VECTOR
 }
 
 static inline v8 erf8(v8 x)

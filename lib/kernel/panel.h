@@ -17,6 +17,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 enum {
     PCV_PANEL_DEPTH = 256, /* channels of a panel that stay in the first cache, one product long */
@@ -43,6 +44,26 @@ struct pcv_product {
     float *c;
     size_t c_step;
     bool add;
+};
+
+/* Tokens that stand one after another, as a panel of queries sees them in the factored encoder.
+ * What a table says of a token is a row of terms [lanes], one for each query. */
+struct pcv_token_run {
+    int n;
+    const float *r;            /* [n] 1 / standard deviation of each token */
+    const float *const *still; /* [nstill] rows of terms that all n tokens share */
+    int nstill;
+    const float *moving; /* [n, lanes]: a row of terms for each token, or NULL */
+    const float *x;      /* [n, channels] content, if channels > 0 */
+    int channels;
+    const float *u; /* [channels, lanes]: what the queries are to it */
+};
+
+/* Where weights are summed, [lanes] each. */
+struct pcv_token_sums {
+    float *e;
+    float *const *still; /* [nstill] */
+    float *moving;       /* [n, lanes] or NULL */
 };
 
 struct pcv_panel_kernels {
@@ -72,6 +93,21 @@ struct pcv_panel_kernels {
      * where it lies. Row-stable as the others. */
     void (*rows_nn)(int m, int n, int k, const float *a, size_t lda, const float *b, size_t ldb,
                     float *c, size_t ldc, bool add);
+
+    /* s [n, lanes] = r_i (given s_i + still + moving_i + sum_j u_j x_ij); max [lanes] grows. */
+    void (*token_scores)(float *s, float *max, const struct pcv_token_run *run, int rows,
+                         bool given);
+
+    /* e_i = 2^(s_i - from), s_i = b_i = e_i r_i; e sums the former, the others the latter. */
+    void (*token_weights)(float *s, const float *from, const struct pcv_token_run *run,
+                          const struct pcv_token_sums *sums, int rows);
+
+    /* c [channels, lanes] += sum of s [n, lanes] times x [n, channels], row-major. */
+    void (*gather)(float *c, const float *s, int n, const float *x, size_t ldx, int channels,
+                   int rows);
+
+    /* x [n, channels] of planes [channels, ...], which are `stride` apart. */
+    void (*transpose)(float *x, const float *planes, int64_t stride, int n, int channels);
 
     void (*gelu_erf)(float *x, int rows, int n); /* in place */
     void (*gelu_tanh)(float *x, int rows, int n);

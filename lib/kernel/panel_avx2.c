@@ -17,7 +17,7 @@ enum { VW = 8, J3 = 4, J2 = 6, J1 = 8 };
 #define vmax       _mm256_max_ps
 #define vfma       _mm256_fmadd_ps
 #define vsqrt      _mm256_sqrt_ps
-#define vexp2      exp2_below8
+#define vexp2      exp2_avx2
 #define vgelu_erf  erf_gelu8
 #define vgelu_tanh tanh_gelu8
 
@@ -29,6 +29,11 @@ static void pack(float *panel, const float *x, size_t ldx, int rows, int n)
 static void unpack(float *x, size_t ldx, const float *panel, int rows, int n, bool add)
 {
     unpack_lanes(x, ldx, panel, 3 * VW, rows, n, add);
+}
+
+static void transpose(float *x, const float *planes, int64_t stride, int n, int channels)
+{
+    unpack_lanes(x, (size_t)channels, planes, stride, n, channels, false);
 }
 
 #define TABLE pcv_panel_avx2

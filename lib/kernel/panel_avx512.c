@@ -27,10 +27,23 @@ enum { VW = 16, J3 = 8, J2 = 12, J1 = 12 };
                                                                                                    \
         return _mm512_insertf32x8(_mm512_castps256_ps512(low), high, 1);                           \
     }
-HALVES(vexp2, exp2_below8)
 HALVES(vgelu_erf, erf_gelu8)
 HALVES(vgelu_tanh, tanh_gelu8)
 #undef HALVES
+
+static inline __attribute__((always_inline)) void vexp2(vf *x, const int n)
+{
+    v8 half[6];
+
+    _Pragma("GCC unroll 3") for (int i = 0; i < n; i++)
+    {
+        half[2 * i] = _mm512_castps512_ps256(x[i]);
+        half[2 * i + 1] = _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(x[i]), 1));
+    }
+    exp2_avx2(half, 2 * n);
+    _Pragma("GCC unroll 3") for (int i = 0; i < n; i++) x[i] =
+        _mm512_insertf32x8(_mm512_castps256_ps512(half[2 * i]), half[2 * i + 1], 1);
+}
 
 static void pack(float *panel, const float *x, size_t ldx, int rows, int n)
 {
@@ -40,6 +53,11 @@ static void pack(float *panel, const float *x, size_t ldx, int rows, int n)
 static void unpack(float *x, size_t ldx, const float *panel, int rows, int n, bool add)
 {
     unpack_lanes(x, ldx, panel, 3 * VW, rows, n, add);
+}
+
+static void transpose(float *x, const float *planes, int64_t stride, int n, int channels)
+{
+    unpack_lanes(x, (size_t)channels, planes, stride, n, channels, false);
 }
 
 #define TABLE pcv_panel_avx512

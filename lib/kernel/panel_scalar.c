@@ -142,6 +142,57 @@ static void rows_nn(int m, int n, int k, const float *a, size_t lda, const float
     }
 }
 
+static void token_scores(float *s, float *max, const struct pcv_token_run *run, int rows,
+                         bool given)
+{
+    for (int i = 0; i < run->n; i++, s += LANES)
+        for (int q = 0; q < rows; q++) {
+            float score = given ? s[q] : 0;
+
+            for (int j = 0; j < run->nstill; j++)
+                score += run->still[j][q];
+            if (run->moving)
+                score += run->moving[(size_t)i * LANES + q];
+            for (int j = 0; j < run->channels; j++)
+                score += run->u[j * LANES + q] * run->x[(size_t)i * run->channels + j];
+            s[q] = score * run->r[i];
+            if (s[q] > max[q])
+                max[q] = s[q];
+        }
+}
+
+static void token_weights(float *s, const float *from, const struct pcv_token_run *run,
+                          const struct pcv_token_sums *sums, int rows)
+{
+    for (int i = 0; i < run->n; i++, s += LANES)
+        for (int q = 0; q < rows; q++) {
+            const float e = exp2f(s[q] - from[q]);
+
+            s[q] = e * run->r[i];
+            sums->e[q] += e;
+            for (int j = 0; j < run->nstill; j++)
+                sums->still[j][q] += s[q];
+            if (sums->moving)
+                sums->moving[(size_t)i * LANES + q] += s[q];
+        }
+}
+
+static void gather(float *c, const float *s, int n, const float *x, size_t ldx, int channels,
+                   int rows)
+{
+    for (int i = 0; i < n; i++, s += LANES, x += ldx)
+        for (int j = 0; j < channels; j++)
+            for (int q = 0; q < rows; q++)
+                c[j * LANES + q] += s[q] * x[j];
+}
+
+static void transpose(float *x, const float *planes, int64_t stride, int n, int channels)
+{
+    for (int i = 0; i < n; i++)
+        for (int j = 0; j < channels; j++)
+            *x++ = planes[j * stride + i];
+}
+
 static void gelu_erf(float *x, int rows, int n)
 {
     (void)rows;
@@ -171,6 +222,10 @@ const struct pcv_panel_kernels pcv_panel_scalar = {
     .softmax = softmax,
     .mix = mix,
     .rows_nn = rows_nn,
+    .token_scores = token_scores,
+    .token_weights = token_weights,
+    .gather = gather,
+    .transpose = transpose,
     .gelu_erf = gelu_erf,
     .gelu_tanh = gelu_tanh,
     .multiply = multiply,

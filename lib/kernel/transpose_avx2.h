@@ -6,6 +6,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 static inline void transpose8(v8 r[8])
 {
@@ -48,7 +49,8 @@ static inline void pack_lanes(float *panel, int lanes, const float *x, size_t ld
     }
 }
 
-static inline void unpack_lanes(float *x, size_t ldx, const float *panel, int lanes, int rows,
+/* Back; `lanes` are the floats from channel to channel. */
+static inline void unpack_lanes(float *x, size_t ldx, const float *panel, int64_t lanes, int rows,
                                 int n, bool add)
 {
     for (int i = 0; i < rows; i += 8) {

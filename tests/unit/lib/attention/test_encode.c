@@ -124,7 +124,8 @@ static void check_ways(const struct world *w, struct pcv_tokens *t)
 
 static int some_tokens(void)
 {
-    static const int64_t counts[] = {1, 2, 31, 300, PCV_ENCODE_TILE, PCV_ENCODE_TILE + 1, 2300};
+    static const int64_t counts[] = {
+        1, 2, 31, 300, PCV_ENCODE_TILE, PCV_ENCODE_TABLE, PCV_ENCODE_TABLE + 1, 2300};
 
     return (int)counts[random_int(&seed, (int)LEN(counts))];
 }
@@ -134,7 +135,7 @@ static int some_tokens(void)
 
 static void one_group_alone(void **state)
 {
-    static const int tokens[] = {1, 77, PCV_ENCODE_TILE + 1, 2100};
+    static const int tokens[] = {1, 77, PCV_ENCODE_TABLE + 1, 2100};
     const struct world *w = make_world(37, C, 1, 12, 16);
 
     (void)state;

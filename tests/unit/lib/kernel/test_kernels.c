@@ -382,74 +382,6 @@ static void gemm_matches_and_is_row_stable(void **state)
     }
 }
 
-/* ---- runs of tokens ----------------------------------------------------------------------------
- */
-
-static void runs_match(void **state)
-{
-    enum { CHANNELS = PCV_RUN_CHANNELS };
-
-    (void)state;
-    EACH_TABLE(k) for (int n = 1; n <= SIZES; n++) for (int way = 0; way < 16; way++)
-    {
-        const int channels = way & 8 ? n % (CHANNELS + 1) : 0;
-        float u[CHANNELS], tab[SIZES], planes[CHANNELS * (SIZES + 3)], r[SIZES], mu[SIZES];
-        float *s = open_room(&a, n, n % 8), *marg = open_room(&b, n, way % 8), was[SIZES];
-        const float base = 0.3f, usum = -1.2f;
-        struct pcv_run run = {
-            .n = n, .base = base, .channels = channels, .stride = SIZES + 3, .r = r, .mu = mu};
-        struct pcv_run_sums sums = {.e = 1, .b = 2, .bmu = 3};
-        double most = -INFINITY, e = 1, b_sum = 2, bmu = 3, want[CHANNELS] = {0};
-        float content[CHANNELS] = {0};
-        float top;
-
-        random_fill(&seed, u, CHANNELS, 0, 1);
-        random_fill(&seed, tab, SIZES, 0, 2);
-        random_fill(&seed, planes, LEN(planes), 0, 1);
-        random_fill(&seed, r, SIZES, 1, 0.5f);
-        random_fill(&seed, mu, SIZES, 0, 1);
-        random_fill(&seed, was, SIZES, 0, 1);
-        run.tab = way & 1 ? tab : NULL;
-        run.planes = channels ? planes : NULL;
-        for (int i = 0; i < n; i++)
-            s[i] = way & 2 ? was[i] : NAN; /* read only to be added to */
-        top = k->score_run(s, &run, u, usum, way & 2);
-        check_guards(&a, "score_run");
-        for (int i = 0; i < n; i++) {
-            double v =
-                base - (double)usum * mu[i] + (way & 1 ? tab[i] : 0) + (way & 2 ? was[i] : 0);
-
-            for (int j = 0; j < channels; j++)
-                v += (double)u[j] * planes[j * (SIZES + 3) + i];
-            CHECK_ONE(s[i], v * r[i], 5e-6, "%s score_run of %d", k->name, n);
-            most = fmax(most, s[i]);
-            was[i] = s[i];
-        }
-        CHECK_ONE(top, most, 0, "%s largest of %d", k->name, n);
-        random_fill(&seed, marg, (size_t)n, 0, 1);
-        memcpy(open_room(&c, n, 0), marg, (size_t)n * sizeof(*marg));
-        k->weigh_run(s, &run, top, way & 4 ? marg : NULL, content, &sums);
-        check_guards(&a, "weigh_run");
-        check_guards(&b, "weigh_run");
-        for (int i = 0; i < n; i++) {
-            const double p = exp((double)was[i] - top);
-
-            e += p;
-            b_sum += p * r[i];
-            bmu += p * r[i] * mu[i];
-            for (int j = 0; j < channels; j++)
-                want[j] += p * r[i] * planes[j * (SIZES + 3) + i];
-            CHECK_ONE(s[i], p * r[i], 2e-6, "%s weigh_run of %d", k->name, n);
-            CHECK_ONE(marg[i], c.x[i] + (way & 4 ? p * r[i] : 0), 3e-6, "%s marginal", k->name);
-        }
-        for (int j = 0; j < channels; j++)
-            CHECK_ONE(content[j], want[j], 1e-5 * n, "%s content of %d", k->name, n);
-        CHECK_ONE(sums.e, e, 1e-5 * n, "%s sum of %d", k->name, n);
-        CHECK_ONE(sums.b, b_sum, 1e-5 * n, "%s sum of b of %d", k->name, n);
-        CHECK_ONE(sums.bmu, bmu, 1e-5 * n, "%s sum of b mu of %d", k->name, n);
-    }
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -464,7 +396,6 @@ int main(void)
         cmocka_unit_test(elements_do_not_depend_on_their_place),
         cmocka_unit_test(norm_matches_and_is_row_stable),
         cmocka_unit_test(gemm_matches_and_is_row_stable),
-        cmocka_unit_test(runs_match),
     };
 
     return cmocka_run_group_tests(tests, setup, NULL);
