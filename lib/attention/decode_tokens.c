@@ -66,6 +66,8 @@ struct scratch {
     float *ctx;    /* [tile, v] plain */
     float *scores; /* [tile, key_step] */
     float *out;    /* [tile, q_dim] */
+    float *panels; /* the same in panels */
+    float *part;   /* [tile, PCV_PANEL_DEPTH] of the scores, in panels */
     float *tail;
 };
 
@@ -73,6 +75,7 @@ static struct scratch carve(struct pcv_bump *b, const struct pcv_decoder *d)
 {
     const struct pcv_layer_dims *l = &d->layer->d;
     const size_t rows = PCV_DECODE_TILE; /* PCV_DECODE_BLOCK is less */
+    const size_t lanes = pcv_panel_need(PCV_DECODE_TILE, PCV_DECODE_TILE);
 
     return (struct scratch){
         .x = pcv_take(b, rows * l->q_dim),
@@ -80,6 +83,8 @@ static struct scratch carve(struct pcv_bump *b, const struct pcv_decoder *d)
         .ctx = pcv_take(b, rows * l->v),
         .scores = pcv_take(b, rows * key_step(d)),
         .out = pcv_take(b, rows * l->q_dim),
+        .panels = pcv_take(b, lanes * (size_t)l->q_dim),
+        .part = pcv_take(b, lanes * PCV_PANEL_DEPTH),
         .tail = pcv_take(b, pcv_layer_tail_need(l, PCV_DECODE_TILE)),
         .own = pcv_take(b, rows * l->q_dim),
     };
@@ -254,6 +259,38 @@ static void weigh(const struct pcv_decoder *d, const struct pcv_kernels *k,
     }
 }
 
+/* out += weights v' of one head, all panels of the tile against each part of v': it is read once.
+ */
+static void add_values(const struct pcv_decoder *d, const struct pcv_panel_kernels *k,
+                       const struct prepared *p, int h, int rows, const struct scratch *sc)
+{
+    const size_t step = key_step(d), lanes = (size_t)k->lanes;
+    const int c = d->layer->d.q_dim;
+
+    for (int k0 = 0; k0 < d->latents; k0 += PCV_PANEL_DEPTH) {
+        const int depth = d->latents - k0 < PCV_PANEL_DEPTH ? d->latents - k0 : PCV_PANEL_DEPTH;
+        const struct pcv_product product = {
+            .rows = rows,
+            .n = c,
+            .k = depth,
+            .a = sc->part,
+            .a_step = PCV_PANEL_DEPTH * lanes,
+            .w = p->vo + (size_t)h * c * step + k0,
+            .ldw = step,
+            .c = sc->panels,
+            .c_step = (size_t)c * lanes,
+            .add = true,
+        };
+
+        for (int i = 0, row = 0, part; row < rows; i++, row += part) {
+            part = pcv_panel_rows(rows - row, k->lanes);
+            k->pack(sc->part + i * product.a_step, sc->scores + (size_t)row * step + k0, step, part,
+                    depth);
+        }
+        k->product(&product);
+    }
+}
+
 /* Content of the tile's queries, token after token: x [rows, raw]. */
 static void gather_content(const struct pcv_decode_job *job, int row0, int rows, float *x)
 {
@@ -301,7 +338,7 @@ void pcv_decode_tokens_tile(const struct pcv_decoder *d, const struct pcv_kernel
                             const struct pcv_decode_job *job, int row0, int rows, float *scratch)
 {
     const struct pcv_layer *l = d->layer;
-    const int c = l->d.q_dim, n = d->latents;
+    const int c = l->d.q_dim;
     struct pcv_bump item = {.base = job->item_scratch}, mine = {.base = scratch};
     const struct prepared p = prepared_of(&item, d);
     const struct scratch sc = carve(&mine, d);
@@ -317,13 +354,14 @@ void pcv_decode_tokens_tile(const struct pcv_decoder *d, const struct pcv_kernel
             if (l->out.b)
                 k->axpy(sc.out + (size_t)i * c, 1.0f, l->out.b, c);
         }
+        pcv_rows_to_panels(k->panel, sc.panels, sc.out, rows, c);
         gather_content(job, row0, rows, sc.x);
         for (int h = 0; h < l->d.heads; h++) {
             weigh(d, k, job, &p, h, row0, rows, &sc);
-            pcv_rows_nt(k, rows, c, n, sc.scores, (int)key_step(d),
-                        p.vo + (size_t)h * c * key_step(d), (int)key_step(d), sc.out, c, true);
+            add_values(d, k->panel, &p, h, rows, &sc);
         }
-        pcv_layer_mlp(l, k, rows, sc.out, sc.tail);
+        pcv_layer_mlp_panels(l, k->panel, rows, sc.panels, sc.tail);
+        pcv_panels_to_rows(k->panel, sc.out, sc.panels, rows, c);
     }
     pcv_decode_head(d, k, rows, sc.out, job->logits + (size_t)row0 * d->width, false);
 }

@@ -56,7 +56,9 @@ enum {
  * so that threads can share them. */
 static inline int pcv_encode_block(int num_latents)
 {
-    return num_latents >= 1024 ? PCV_ENCODE_BLOCK : num_latents >= 128 ? PCV_ENCODE_BLOCK / 2 : 16;
+    return num_latents >= 8 * PCV_ENCODE_BLOCK ? PCV_ENCODE_BLOCK
+           : num_latents >= 128                ? PCV_ENCODE_BLOCK / 2
+                                               : 16;
 }
 
 /* A long table with a row for each token of the segment saves nothing by lookup: it is multiplied

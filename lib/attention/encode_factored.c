@@ -63,9 +63,9 @@ struct pass {
     const struct pcv_segment *s;
     int channels, npanels;
     struct panel panel[MOST_PANELS];
-    int moving;                     /* the small table that moves on with every token, or -1 */
-    int narrow;                     /* content of few channels, or -1 */
-    const float *x[PCV_MAX_GROUPS]; /* content, direct: the tile's [tokens, width] */
+    int moving;                          /* the small table that moves on with every token, or -1 */
+    int narrow;                          /* content of few channels, or -1 */
+    struct pcv_values x[PCV_MAX_GROUPS]; /* content, direct: the tile's [tokens, width] */
     struct tile_run run[TILE];
     int nruns;
 };
@@ -174,8 +174,8 @@ static void add_to_base(const struct pass *p, struct panel *q, const struct pcv_
                         const float *value)
 {
     for (int i = 0; i < g->nranges; value += g->range[i].n, i++)
-        p->k->gather(q->base, channel(p, q->u, g->range[i].from), g->range[i].n, value, 1, 1,
-                     q->rows);
+        p->k->gather(q->base, channel(p, q->u, g->range[i].from), g->range[i].n,
+                     (struct pcv_values){value, 1, 1}, 1, q->rows);
 }
 
 /* u' for content: lifted content takes lift^T u', and its bias is the same for all tokens. */
@@ -190,8 +190,9 @@ static void start_content(const struct pass *p, struct panel *q, const struct pc
         const float *of = channel(p, q->u, g->range[i].from);
 
         if (g->lift)
-            p->k->gather(u, of, g->range[i].n, g->lift + (size_t)c * g->raw, (size_t)g->raw, g->raw,
-                         q->rows);
+            p->k->gather(u, of, g->range[i].n,
+                         (struct pcv_values){g->lift + (size_t)c * g->raw, (size_t)g->raw, 1},
+                         g->raw, q->rows);
         else
             memcpy(channel(p, u, c), of, (size_t)g->range[i].n * p->lanes * sizeof(*u));
     }
@@ -294,18 +295,20 @@ static void cut_tile(struct pass *p, int64_t m0, int64_t m1)
     }
 }
 
-/* Where the tile's content stands, token after token. */
+/* Where the tile's content stands: for products token after token. */
 static void find_content(struct pass *p, int64_t m0, int n, float *x)
 {
     for (int j = 0; j < p->s->ngroups; j++) {
         const struct pcv_group *g = &p->s->group[j];
 
-        if (g->kind == PCV_GROUP_DENSE) {
-            p->x[j] = x;
+        if (j == p->narrow) {
+            p->x[j] = (struct pcv_values){g->planes + m0, 1, (size_t)p->s->tokens};
+        } else if (g->kind == PCV_GROUP_DENSE) {
+            p->x[j] = (struct pcv_values){x, (size_t)g->raw, 1};
             p->k->transpose(x, g->planes + m0, p->s->tokens, n, g->raw);
             x += (size_t)TILE * (size_t)g->raw;
         } else if (is_direct(p, g)) {
-            p->x[j] = g->table + (size_t)m0 * (size_t)g->n;
+            p->x[j] = (struct pcv_values){g->table + m0 * g->n, (size_t)g->n, 1};
         }
     }
 }
@@ -320,7 +323,7 @@ static bool score_content(const struct pass *p, const struct panel *q, int n, fl
 
         if (width == 0 || j == p->narrow)
             continue;
-        multiply(p, q->rows, n, width, q->group[j].u, p->x[j], width, s, given);
+        multiply(p, q->rows, n, width, q->group[j].u, p->x[j].at, width, s, given);
         given = true;
     }
     return given;
@@ -362,7 +365,8 @@ static void bind(const struct pass *p, const struct panel *q, const struct tile_
     if (p->narrow >= 0) {
         to->run.channels = p->s->group[p->narrow].raw;
         to->run.u = q->group[p->narrow].u;
-        to->run.x = p->x[p->narrow] + (size_t)t->from * (size_t)to->run.channels;
+        to->run.x = p->x[p->narrow].at + t->from;
+        to->run.x_step = p->x[p->narrow].channel;
     }
 }
 
@@ -416,7 +420,7 @@ static void panel_tile(const struct pass *p, struct panel *q, int64_t m0, int n,
         const int width = content_width(p, &p->s->group[j]);
 
         if (width > 0)
-            p->k->gather(q->group[j].sum, s, n, p->x[j], (size_t)width, width, q->rows);
+            p->k->gather(q->group[j].sum, s, n, p->x[j], width, q->rows);
     }
 }
 
@@ -436,7 +440,8 @@ static void finish_segment(const struct pass *p, struct panel *q)
             float *agg = channel(p, q->agg, g->range[i].from);
 
             if (is_small_table(p, g))
-                p->k->gather(agg, sum, g->rows, g->table + c, (size_t)g->n, n, q->rows);
+                p->k->gather(agg, sum, g->rows, (struct pcv_values){g->table + c, (size_t)g->n, 1},
+                             n, q->rows);
             else if (g->lift)
                 multiply(p, q->rows, n, g->raw, sum, g->lift + (size_t)c * g->raw, g->raw, agg,
                          true);

@@ -51,8 +51,8 @@ static void activate_panels(const struct pcv_layer *l, const struct pcv_panel_ke
         k->multiply(h, active, rows, l->d.hidden);
 }
 
-static void mlp_panels(const struct pcv_layer *l, const struct pcv_panel_kernels *k, int rows,
-                       float *x, float *scratch)
+void pcv_layer_mlp_panels(const struct pcv_layer *l, const struct pcv_panel_kernels *k, int rows,
+                          float *x, float *scratch)
 {
     const size_t lanes = (size_t)k->lanes;
     const int n = l->d.q_dim, wide = mlp_width(&l->d);
@@ -117,7 +117,7 @@ void pcv_layer_tail_panels(const struct pcv_layer *l, const struct pcv_panel_ker
     };
 
     k->product(&p);
-    mlp_panels(l, k, rows, x, scratch);
+    pcv_layer_mlp_panels(l, k, rows, x, scratch);
 }
 
 /* ---- row-major --------------------------------------------------------------------------------
@@ -164,19 +164,6 @@ size_t pcv_layer_tail_need(const struct pcv_layer_dims *d, int rows)
 
     carve_rows(&count, d, rows);
     return count.used;
-}
-
-void pcv_layer_mlp(const struct pcv_layer *l, const struct pcv_kernels *k, int rows, float *x,
-                   float *scratch)
-{
-    struct pcv_bump bump = {.base = scratch};
-    const struct rows_scratch sc = carve_rows(&bump, &l->d, rows);
-
-    if (l->d.hidden == 0)
-        return;
-    pcv_rows_to_panels(k->panel, sc.x, x, rows, l->d.q_dim);
-    mlp_panels(l, k->panel, rows, sc.x, sc.tail);
-    pcv_panels_to_rows(k->panel, x, sc.x, rows, l->d.q_dim);
 }
 
 void pcv_layer_tail(const struct pcv_layer *l, const struct pcv_kernels *k, int rows,

@@ -51,6 +51,10 @@ size_t pcv_layer_tail_panels_need(const struct pcv_layer_dims *d, int rows);
 void pcv_layer_tail_panels(const struct pcv_layer *l, const struct pcv_panel_kernels *k, int rows,
                            const float *ctx, float *x, float *scratch);
 
+/* The MLP alone, in place; scratch as for the whole. */
+void pcv_layer_mlp_panels(const struct pcv_layer *l, const struct pcv_panel_kernels *k, int rows,
+                          float *x, float *scratch);
+
 size_t pcv_layer_tail_need(const struct pcv_layer_dims *d, int rows);
 void pcv_layer_tail(const struct pcv_layer *l, const struct pcv_kernels *k, int rows,
                     const float *ctx, const float *x, float *out, float *scratch);
@@ -62,10 +66,6 @@ void pcv_rows_to_panels(const struct pcv_panel_kernels *k, float *panels, const 
                         int n);
 void pcv_panels_to_rows(const struct pcv_panel_kernels *k, float *x, const float *panels, int rows,
                         int n);
-
-/* The MLP alone, on row-major x in place; scratch as for pcv_layer_tail. */
-void pcv_layer_mlp(const struct pcv_layer *l, const struct pcv_kernels *k, int rows, float *x,
-                   float *scratch);
 
 /* One block of query rows against all keys, in panels:
  *     ctx = softmax(q k^T / sqrt(qk/heads)) v   for each head

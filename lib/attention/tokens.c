@@ -139,31 +139,56 @@ static void lift_forms(const struct pcv_group *g, double *out)
     }
 }
 
-static void dense_sums(const struct pcv_group *g, const double *form, int64_t tokens, int64_t m,
-                       double *sum, double *squares)
+/* Tokens whose sums are made together: plane after plane, as content lies. */
+enum { TOGETHER = 256 };
+
+struct sums {
+    double sum[TOGETHER], squares[TOGETHER];
+};
+
+static void content_sums(const struct pcv_group *g, int64_t tokens, int64_t m0, int n,
+                         struct sums *to)
+{
+    for (int c = 0; c < g->raw; c++) {
+        const float *x = g->planes + c * tokens + m0;
+
+        for (int i = 0; i < n; i++) {
+            to->sum[i] += x[i];
+            to->squares[i] += (double)x[i] * x[i];
+        }
+    }
+}
+
+static void lifted_sums(const struct pcv_group *g, const double *form, int64_t tokens, int64_t m0,
+                        int n, struct sums *to)
 {
     const int k = g->raw;
-    const float *d = g->planes + m;
 
-    if (!g->lift) {
+    for (int m = 0; m < n; m++) {
+        const float *d = g->planes + m0 + m;
+
+        to->sum[m] += form[2 * k + k * k];
+        to->squares[m] += form[2 * k + k * k + 1];
         for (int i = 0; i < k; i++) {
             const double x = d[i * tokens];
+            double row = form[k + i];
 
-            *sum += x;
-            *squares += x * x;
+            for (int j = 0; j < k; j++)
+                row += form[2 * k + i * k + j] * d[j * tokens];
+            to->sum[m] += form[i] * x;
+            to->squares[m] += row * x;
         }
-        return;
     }
-    *sum += form[2 * k + k * k];
-    *squares += form[2 * k + k * k + 1];
-    for (int i = 0; i < k; i++) {
-        const double x = d[i * tokens];
-        double row = form[k + i];
+}
 
-        for (int j = 0; j < k; j++)
-            row += form[2 * k + i * k + j] * d[j * tokens];
-        *sum += form[i] * x;
-        *squares += row * x;
+static void table_sums(const struct pcv_group *g, const double *by_row, int64_t m0, int n,
+                       struct sums *to)
+{
+    for (int i = 0; i < n; i++) {
+        const double *of_row = by_row + 2 * (size_t)pcv_group_row(g, m0 + i);
+
+        to->sum[i] += of_row[0];
+        to->squares[i] += of_row[1];
     }
 }
 
@@ -205,23 +230,30 @@ void pcv_segment_stats(const struct pcv_segment *s, int channels, float eps, flo
         fixed_sum += a;
         fixed_squares += b;
     }
-    for (int64_t m = 0; m < s->tokens; m++) {
-        double sum = fixed_sum, squares = fixed_squares, mu;
+    for (int64_t m0 = 0; m0 < s->tokens; m0 += TOGETHER) {
+        const int n = s->tokens - m0 < TOGETHER ? (int)(s->tokens - m0) : TOGETHER;
+        struct sums of_block;
 
+        for (int i = 0; i < n; i++) {
+            of_block.sum[i] = fixed_sum;
+            of_block.squares[i] = fixed_squares;
+        }
         for (int i = 0; i < s->ngroups; i++) {
             const struct pcv_group *g = &s->group[i];
 
-            if (g->kind == PCV_GROUP_TABLE) {
-                const double *of_row = of[i] + 2 * (size_t)pcv_group_row(g, m);
-
-                sum += of_row[0];
-                squares += of_row[1];
-            } else if (g->kind == PCV_GROUP_DENSE) {
-                dense_sums(g, of[i], s->tokens, m, &sum, &squares);
-            }
+            if (g->kind == PCV_GROUP_TABLE)
+                table_sums(g, of[i], m0, n, &of_block);
+            else if (g->kind == PCV_GROUP_DENSE && g->lift)
+                lifted_sums(g, of[i], s->tokens, m0, n, &of_block);
+            else if (g->kind == PCV_GROUP_DENSE)
+                content_sums(g, s->tokens, m0, n, &of_block);
         }
-        mu = sum / channels;
-        mean[m] = (float)mu;
-        r[m] = (float)(1.0 / sqrt(fmax(squares / channels - mu * mu, 0.0) + eps));
+        for (int i = 0; i < n; i++) {
+            const double mu = of_block.sum[i] / channels;
+            const double var = fmax(of_block.squares[i] / channels - mu * mu, 0.0);
+
+            mean[m0 + i] = (float)mu;
+            r[m0 + i] = (float)(1.0 / sqrt(var + eps));
+        }
     }
 }

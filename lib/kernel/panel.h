@@ -54,9 +54,16 @@ struct pcv_token_run {
     const float *const *still; /* [nstill] rows of terms that all n tokens share */
     int nstill;
     const float *moving; /* [n, lanes]: a row of terms for each token, or NULL */
-    const float *x;      /* [n, channels] content, if channels > 0 */
-    int channels;
+    const float *x;      /* content: channel j of token i at x[j x_step + i] */
+    size_t x_step;
+    int channels;   /* 0: without content */
     const float *u; /* [channels, lanes]: what the queries are to it */
+};
+
+/* A matrix in any order: channel j of row i at at[i row + j channel]. */
+struct pcv_values {
+    const float *at;
+    size_t row, channel;
 };
 
 /* Where weights are summed, [lanes] each. */
@@ -102,9 +109,8 @@ struct pcv_panel_kernels {
     void (*token_weights)(float *s, const float *from, const struct pcv_token_run *run,
                           const struct pcv_token_sums *sums, int rows);
 
-    /* c [channels, lanes] += sum of s [n, lanes] times x [n, channels], row-major. */
-    void (*gather)(float *c, const float *s, int n, const float *x, size_t ldx, int channels,
-                   int rows);
+    /* c [channels, lanes] += sum of s [n, lanes] times x [n, channels]. */
+    void (*gather)(float *c, const float *s, int n, struct pcv_values x, int channels, int rows);
 
     /* x [n, channels] of planes [channels, ...], which are `stride` apart. */
     void (*transpose)(float *x, const float *planes, int64_t stride, int n, int channels);

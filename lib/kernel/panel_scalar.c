@@ -154,7 +154,7 @@ static void token_scores(float *s, float *max, const struct pcv_token_run *run, 
             if (run->moving)
                 score += run->moving[(size_t)i * LANES + q];
             for (int j = 0; j < run->channels; j++)
-                score += run->u[j * LANES + q] * run->x[(size_t)i * run->channels + j];
+                score += run->u[j * LANES + q] * run->x[(size_t)j * run->x_step + (size_t)i];
             s[q] = score * run->r[i];
             if (s[q] > max[q])
                 max[q] = s[q];
@@ -177,13 +177,12 @@ static void token_weights(float *s, const float *from, const struct pcv_token_ru
         }
 }
 
-static void gather(float *c, const float *s, int n, const float *x, size_t ldx, int channels,
-                   int rows)
+static void gather(float *c, const float *s, int n, struct pcv_values x, int channels, int rows)
 {
-    for (int i = 0; i < n; i++, s += LANES, x += ldx)
+    for (int i = 0; i < n; i++, s += LANES, x.at += x.row)
         for (int j = 0; j < channels; j++)
             for (int q = 0; q < rows; q++)
-                c[j * LANES + q] += s[q] * x[j];
+                c[j * LANES + q] += s[q] * x.at[(size_t)j * x.channel];
 }
 
 static void transpose(float *x, const float *planes, int64_t stride, int n, int channels)

@@ -36,7 +36,7 @@ static double score_of(const struct pcv_panel_kernels *k, const struct tokens *t
     if (t->run.moving)
         v += t->run.moving[i * k->lanes + q];
     for (int j = 0; j < t->run.channels; j++)
-        v += (double)t->run.u[j * k->lanes + q] * t->run.x[i * t->run.channels + j];
+        v += (double)t->run.u[j * k->lanes + q] * t->run.x[j * (int)t->run.x_step + i];
     return v * t->run.r[i];
 }
 
@@ -113,12 +113,18 @@ static void check_run(const struct pcv_panel_kernels *k, int n, int rows, int ch
 {
     float *first = rows_new(k, 1, rows), *second = rows_new(k, 1, rows);
     float *moving = rows_new(k, n, rows), *u = rows_new(k, channels + 1, rows);
-    float *x = random_new(&seed, (size_t)(n * channels + 1), 0, 1);
+    float *x = random_new(&seed, (size_t)((n + 2) * channels + 1), 0, 1);
     float *r = random_new(&seed, (size_t)n, 1, 0.5f);
     struct tokens t = {
         .n = n,
         .rows = rows,
-        .run = {.n = n, .r = r, .nstill = way % (STILL + 1), .x = x, .channels = channels, .u = u},
+        .run = {.n = n,
+                .r = r,
+                .nstill = way % (STILL + 1),
+                .x = x,
+                .x_step = (size_t)n + way % 3,
+                .channels = channels,
+                .u = u},
         .still = {first, second},
         .s = way & 4 ? rows_new(k, n, rows) : guarded_new((size_t)(n * k->lanes), NAN),
         .max = guarded_new((size_t)k->lanes, 0.25f),
@@ -156,19 +162,20 @@ static void sums_of_content_match(void **state)
     for (int turn = 0; turn < 60; turn++) {
         const int n = 1 + random_int(&seed, turn % 4 ? 40 : TOKENS), channels = 1 + turn;
         const int rows = 1 + random_int(&seed, k->lanes), ld = channels + turn % 3;
+        const int row = turn % 2 ? ld : 1, channel = turn % 2 ? 1 : n + turn % 3;
         float *s = rows_new(k, n, rows), *c = rows_new(k, channels, rows);
-        float *x = random_new(&seed, (size_t)(n * ld), 0, 1);
+        float *x = random_new(&seed, (size_t)((n + 2) * ld), 0, 1);
         float *was = guarded_new((size_t)(channels * k->lanes), 0);
 
         memcpy(was, c, (size_t)(channels * k->lanes) * sizeof(*c));
-        k->gather(c, s, n, x, (size_t)ld, channels, rows);
+        k->gather(c, s, n, (struct pcv_values){x, (size_t)row, (size_t)channel}, channels, rows);
         CHECK_GUARDS(c, (size_t)(channels * k->lanes));
         for (int j = 0; j < channels; j++)
             for (int q = 0; q < rows; q++) {
                 double sum = was[j * k->lanes + q];
 
                 for (int i = 0; i < n; i++)
-                    sum += (double)s[i * k->lanes + q] * x[i * ld + j];
+                    sum += (double)s[i * k->lanes + q] * x[i * row + j * channel];
                 CHECK_ONE(c[j * k->lanes + q], sum, 3e-6 * (n + 1), "%s gather of %d x %d",
                           table_name(k), n, channels);
             }
