@@ -52,7 +52,7 @@ static void pack(float *panel, const float *x, size_t ldx, int rows, int n)
 
 static void unpack(float *x, size_t ldx, const float *panel, int rows, int n, bool add)
 {
-    unpack_lanes(x, ldx, panel, 3 * VW, rows, n, add);
+    unpack_lanes(x, ldx, panel, (int64_t)3 * VW, rows, n, add);
 }
 
 static void transpose(float *x, const float *planes, int64_t stride, int n, int channels)

@@ -138,8 +138,11 @@ static void ends_are_what_they_should_be(void **state)
     assert_true(of(exp2_first, 0) == 1 && of(exp2_first, -0.0f) == 1);
     for (int k = -126; k <= 127; k++)
         assert_true(of(exp2_first, (float)k) == ldexpf(1, k));
-    for (float x = -125.5f; x > -127; x = nextafterf(x, -200) - 1e-3f)
+    for (int i = 0; i < 1500; i++) {
+        const float x = -125.5f - 0.001f * (float)i;
+
         assert_true(fabs(of(exp2_first, x) - exp2(x)) < 0x1p-126);
+    }
     assert_true(of(exp2_first, -127) == 0);
     assert_true(of(exp2_first, -FLT_MAX) == 0 && of(exp2_first, -INFINITY) == 0);
     assert_true(of(exp8, -87.4f) == 0 && of(exp8, -FLT_MAX) == 0 && of(exp8, -INFINITY) == 0);
