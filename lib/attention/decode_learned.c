@@ -98,7 +98,7 @@ void pcv_decode_learned_prepare(const struct pcv_decoder *d, const struct pcv_ke
             l->eps);
     if (job->absorbed)
         return;
-    pcv_rows_to_panels(k->panel, sc.xn_panels, xn, rows, c);
+    pcv_rows_to_panels(k->panel, sc.xn_panels, xn, (size_t)c, rows, c);
     project.n = qk;
     project.w = l->k.w;
     project.bias = l->k.b;
@@ -173,7 +173,7 @@ static void attend_projected(const struct pcv_decoder *d, const struct pcv_kerne
         .values = {p->values, (size_t)l->v * lanes, d->latents, PCV_DECODE_BLOCK},
     };
 
-    pcv_rows_to_panels(k->panel, sc->q_panels, q, rows, l->qk);
+    pcv_rows_to_panels(k->panel, sc->q_panels, q, (size_t)l->qk, rows, l->qk);
     pcv_attend_panels(&a, k->panel, rows, sc->q_panels, sc->ctx_panels, sc->attend);
     pcv_panels_to_rows(k->panel, ctx, sc->ctx_panels, rows, l->v);
 }

@@ -274,7 +274,7 @@ static void add_values(const struct pcv_decoder *d, const struct pcv_panel_kerne
             .n = c,
             .k = depth,
             .a = sc->part,
-            .a_step = PCV_PANEL_DEPTH * lanes,
+            .a_step = (size_t)depth * lanes,
             .w = p->vo + (size_t)h * c * step + k0,
             .ldw = step,
             .c = sc->panels,
@@ -282,11 +282,7 @@ static void add_values(const struct pcv_decoder *d, const struct pcv_panel_kerne
             .add = true,
         };
 
-        for (int i = 0, row = 0, part; row < rows; i++, row += part) {
-            part = pcv_panel_rows(rows - row, k->lanes);
-            k->pack(sc->part + i * product.a_step, sc->scores + (size_t)row * step + k0, step, part,
-                    depth);
-        }
+        pcv_rows_to_panels(k, sc->part, sc->scores + k0, step, rows, depth);
         k->product(&product);
     }
 }
@@ -354,7 +350,7 @@ void pcv_decode_tokens_tile(const struct pcv_decoder *d, const struct pcv_kernel
             if (l->out.b)
                 k->axpy(sc.out + (size_t)i * c, 1.0f, l->out.b, c);
         }
-        pcv_rows_to_panels(k->panel, sc.panels, sc.out, rows, c);
+        pcv_rows_to_panels(k->panel, sc.panels, sc.out, (size_t)c, rows, c);
         gather_content(job, row0, rows, sc.x);
         for (int h = 0; h < l->d.heads; h++) {
             weigh(d, k, job, &p, h, row0, rows, &sc);

@@ -44,16 +44,14 @@ void pcv_encode_absorb(const struct pcv_layer *l, const struct pcv_kernels *k, c
                        int rows, float *u, size_t head_step);
 
 enum {
-    PCV_ENCODE_BLOCK = 96, /* queries that pass over the tokens together, at most */
-    PCV_ENCODE_TILE =
-        128, /* tokens that they see at a time: their weights stay in the first cache */
-    PCV_ENCODE_TABLE =
-        1024, /* rows of the longest table that is looked up, if it has a token's each */
-    PCV_ENCODE_NARROW = 8, /* channels of content that is not worth a product of its own */
+    PCV_ENCODE_BLOCK = 96,   /* queries that pass over the tokens together, at most */
+    PCV_ENCODE_TILE = 128,   /* tokens they see at a time: weights stay in the first cache */
+    PCV_ENCODE_TABLE = 1024, /* rows; a longer table may be pcv_encode_direct */
+    PCV_ENCODE_NARROW = 8,   /* channels of content that is not worth a product of its own */
 };
 
-/* Whole panels; content is read less often the more queries there are. Few latents are cut finer,
- * so that threads can share them. */
+/* Content is read less often the more queries there are together; few latents are cut finer, so
+ * that threads can share them. */
 static inline int pcv_encode_block(int num_latents)
 {
     return num_latents >= 8 * PCV_ENCODE_BLOCK ? PCV_ENCODE_BLOCK

@@ -102,11 +102,12 @@ static struct scratch carve(struct pcv_bump *b, const struct pcv_encoder *enc, i
 
 size_t pcv_encode_factored_need(const struct pcv_encoder *enc, int table_rows)
 {
-    struct pcv_bump narrow = {0}, wide = {0};
+    const int npanels = pcv_panel_count(PCV_ENCODE_BLOCK, PCV_PANEL_MOST_LANES);
+    struct pcv_bump count = {0};
 
-    carve(&narrow, enc, table_rows, MOST_PANELS, 24);
-    carve(&wide, enc, table_rows, PCV_ENCODE_BLOCK / PCV_PANEL_MOST_LANES, PCV_PANEL_MOST_LANES);
-    return narrow.used > wide.used ? narrow.used : wide.used;
+    /* narrower panels are more, but together not wider */
+    carve(&count, enc, table_rows, npanels, PCV_PANEL_MOST_LANES);
+    return count.used;
 }
 
 void pcv_encode_absorb(const struct pcv_layer *l, const struct pcv_kernels *k, const float *q,
@@ -454,19 +455,25 @@ static void finish_segment(const struct pass *p, struct panel *q)
     }
 }
 
+/* Of each query, over all channels of x [C, lanes]. */
+static void means(const struct pass *p, int rows, float *x, float *mean)
+{
+    clear(p, mean, 1);
+    for (int c = 0; c < p->channels; c++)
+        for (int i = 0; i < rows; i++)
+            mean[i] += channel(p, x, c)[i];
+    for (int i = 0; i < rows; i++)
+        mean[i] /= (float)p->channels;
+}
+
 /* agg becomes gamma (agg - mean) / e + beta: the values' LayerNorm, averaged by the weights. */
 static void finish_panel(const struct pass *p, struct panel *q, const struct pcv_norm *norm)
 {
     float *mean = q->max, *scale = q->factor;
 
-    clear(p, mean, 1);
-    for (int c = 0; c < p->channels; c++)
-        for (int i = 0; i < q->rows; i++)
-            mean[i] += channel(p, q->agg, c)[i];
-    for (int i = 0; i < q->rows; i++) {
-        mean[i] /= (float)p->channels;
+    means(p, q->rows, q->agg, mean);
+    for (int i = 0; i < q->rows; i++)
         scale[i] = 1 / q->e[i];
-    }
     for (int c = 0; c < p->channels; c++) {
         float *x = channel(p, q->agg, c);
 
@@ -499,12 +506,7 @@ static void open_panel(const struct pass *p, struct panel *q, const float *u)
     float *mean = q->factor;
 
     p->k->pack(q->u, u, (size_t)p->channels, q->rows, p->channels);
-    clear(p, mean, 1);
-    for (int c = 0; c < p->channels; c++)
-        for (int i = 0; i < q->rows; i++)
-            mean[i] += channel(p, q->u, c)[i];
-    for (int i = 0; i < q->rows; i++)
-        mean[i] /= (float)p->channels;
+    means(p, q->rows, q->u, mean);
     for (int c = 0; c < p->channels; c++)
         for (int i = 0; i < q->rows; i++)
             channel(p, q->u, c)[i] = (channel(p, q->u, c)[i] - mean[i]) * (float)M_LOG2E;

@@ -123,12 +123,12 @@ void pcv_layer_tail_panels(const struct pcv_layer *l, const struct pcv_panel_ker
 /* ---- row-major --------------------------------------------------------------------------------
  */
 
-void pcv_rows_to_panels(const struct pcv_panel_kernels *k, float *panels, const float *x, int rows,
-                        int n)
+void pcv_rows_to_panels(const struct pcv_panel_kernels *k, float *panels, const float *x,
+                        size_t ldx, int rows, int n)
 {
     for (int row = 0, part; row < rows; row += part) {
         part = pcv_panel_rows(rows - row, k->lanes);
-        k->pack(panels, x + (size_t)row * n, (size_t)n, part, n);
+        k->pack(panels, x + (size_t)row * ldx, ldx, part, n);
         panels += (size_t)n * (size_t)k->lanes;
     }
 }
@@ -172,9 +172,9 @@ void pcv_layer_tail(const struct pcv_layer *l, const struct pcv_kernels *k, int 
     struct pcv_bump bump = {.base = scratch};
     const struct rows_scratch sc = carve_rows(&bump, &l->d, rows);
 
-    pcv_rows_to_panels(k->panel, sc.ctx, ctx, rows, l->d.v);
+    pcv_rows_to_panels(k->panel, sc.ctx, ctx, (size_t)l->d.v, rows, l->d.v);
     if (l->d.residual)
-        pcv_rows_to_panels(k->panel, sc.x, x, rows, l->d.q_dim);
+        pcv_rows_to_panels(k->panel, sc.x, x, (size_t)l->d.q_dim, rows, l->d.q_dim);
     pcv_layer_tail_panels(l, k->panel, rows, sc.ctx, sc.x, sc.tail);
     pcv_panels_to_rows(k->panel, out, sc.x, rows, l->d.q_dim);
 }

@@ -61,9 +61,9 @@ void pcv_layer_tail(const struct pcv_layer *l, const struct pcv_kernels *k, int 
 void pcv_layer_tail_few(const struct pcv_layer *l, const struct pcv_kernels *k, int rows,
                         const float *ctx, const float *x, float *out, float *scratch);
 
-/* x [rows, n] to the panels of one block, and back. */
-void pcv_rows_to_panels(const struct pcv_panel_kernels *k, float *panels, const float *x, int rows,
-                        int n);
+/* x [rows, n], rows ldx apart, to the panels of one block; and back. */
+void pcv_rows_to_panels(const struct pcv_panel_kernels *k, float *panels, const float *x,
+                        size_t ldx, int rows, int n);
 void pcv_panels_to_rows(const struct pcv_panel_kernels *k, float *x, const float *panels, int rows,
                         int n);
 

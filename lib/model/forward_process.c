@@ -36,7 +36,7 @@ static void enter(struct pcv_pass *p, int item, int x, int from, int to)
     for (int b = from; b < to; b++)
         pcv_rows_to_panels(
             k, p->a.panels + (size_t)x * p->a.panels_floats + pcv_self_block(k, p->block, b, n),
-            pcv_pass_x(p, item) + (size_t)b * (size_t)p->block * (size_t)n,
+            pcv_pass_x(p, item) + (size_t)b * (size_t)p->block * (size_t)n, (size_t)n,
             pcv_self_rows(p->m->bp.num_latents, p->block, b), n);
 }
 

@@ -1,11 +1,14 @@
 """HTTP/1.1 by hand: sockets that can be as rude as a test needs, and just enough parsing."""
 
 import json
+import random
 import socket
 import struct
 import time
+import zlib
 from collections import namedtuple
 
+MB = 1 << 20
 Reply = namedtuple("Reply", "status headers body")
 
 
@@ -147,3 +150,16 @@ def multipart(parts, boundary=b"----b0undary"):
         out += b"Content-Type: " + kind + b"\r\n" if kind else b""
         out += b"\r\n" + data + b"\r\n"
     return out + b"--" + boundary + b"--\r\n"
+
+
+def crc_line(data):
+    return b"%d %08x" % (len(data), zlib.crc32(data))
+
+
+def noise(n, seed=1):
+    return random.Random(seed).randbytes(n)
+
+
+def alone(target):
+    """Only the connection that asks for the statistics is left."""
+    return stats(target)["connections"] == 1

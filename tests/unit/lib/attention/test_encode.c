@@ -206,7 +206,7 @@ static void groups_above_each_other(void **state)
     }
 }
 
-/* A table with more rows than a tile that begins again: it may not be read by token number. */
+/* A table longer than those looked up that begins again: it may not be read by token number. */
 static void long_tables_wrap(void **state)
 {
     static const enum flavour f[] = {CONTENT, DIRECT};
@@ -252,6 +252,39 @@ static void the_maximum_may_come_late(void **state)
         s->group[0].planes = planes;
     }
     check_ways(w, &t);
+}
+
+/* Keys `by` times as long: scores are further apart. */
+static void amplify(struct world *w, float by)
+{
+    const struct pcv_layer_dims *d = &w->layer.d;
+    const int n = w->enc.num_latents;
+    float *keys = floats((size_t)(d->qk * d->kv_dim));
+    float *u = floats((size_t)(d->heads * n * d->kv_dim));
+
+    for (int i = 0; i < d->qk * d->kv_dim; i++)
+        keys[i] = by * w->layer.k.w[i];
+    w->layer.k.w = keys;
+    pcv_encode_absorb(&w->layer, &pcv_kernels_scalar, w->enc.q, n, u, (size_t)(n * d->kv_dim));
+    w->enc.u = u;
+}
+
+/* So far that the running maximum has to be raised, by tiles and by segments: sums of every kind of
+ * group, and of segments that are done, must shrink, each by its own query's factor. */
+static void the_maximum_may_leap(void **state)
+{
+    static const enum flavour f[] = {CONTENT, INNER, OUTER, DIRECT, GATHERED, CONSTANT};
+
+    (void)state;
+    for (int turn = 0; turn < 8; turn++) {
+        struct world *w = make_world(30, C, 1, 12, 12);
+        struct pcv_tokens t = {.channels = C, .nsegments = 3};
+
+        amplify(w, 12);
+        for (int i = 0; i < t.nsegments; i++)
+            t.segment[i] = random_segment(&seed, C, i == 2 ? 1300 : 1 + 40 * i, f, LEN(f));
+        check_ways(w, &t);
+    }
 }
 
 /* ---- tables -------------------------------------------------------------------------------------
@@ -361,6 +394,7 @@ int main(void)
         cmocka_unit_test_teardown(long_tables_wrap, release),
         cmocka_unit_test_teardown(wide_layers_match, release),
         cmocka_unit_test_teardown(the_maximum_may_come_late, release),
+        cmocka_unit_test_teardown(the_maximum_may_leap, release),
         cmocka_unit_test_teardown(projected_tables_match, release),
     };
 

@@ -29,7 +29,7 @@ static float *run_blocks(const struct pcv_layer *l, const struct pcv_kernels *ke
 
     for (int b = 0; b < blocks; b++)
         pcv_rows_to_panels(k, s.x + pcv_self_block(k, block, b, d->q_dim), x + b * block * d->q_dim,
-                           pcv_self_rows(latents, block, b), d->q_dim);
+                           (size_t)d->q_dim, pcv_self_rows(latents, block, b), d->q_dim);
     for (int b = 0; b < blocks; b++)
         pcv_self_project(&s, k, b, scratch);
     for (int b = 0; b < blocks; b++)
