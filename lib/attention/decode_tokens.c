@@ -4,17 +4,23 @@
  * With x^ = r (x - mu) a query's LayerNorm before gamma and beta, and per latent and head
  * k' = gamma (Wq^T k) / sqrt(d):
  *
- *     score = r [ x . k' - mu sum(k') ] + (Wq beta + bq) . k / sqrt(d)
+ *     score = r (x - mu) . k' + (Wq beta + bq) . k / sqrt(d)
  *
- * x . k' splits over the groups of x: tables meet k' once per item ([rows, latents]), content is
- * one narrow matrix product per tile. Values meet the out projection once per item (v' = Wo_h v_h),
- * so that a tile goes from weights to the layer's width at once. The specification (job->plain)
- * writes the queries out and does what the formula says; so does a decoder whose queries do not
- * gain from being factored (d->written): their tables are longer than they are many, or they are
- * wide content. */
+ * A channel's mean over k' takes nothing from that once k' has none, for mu is the same for all
+ * channels: k' is centred, and mu is never asked for. x . k' splits over the groups of x: tables
+ * meet k' once per item, content is one narrow matrix product per tile. Values meet the out
+ * projection once per item (v' = Wo_h v_h), so that a tile goes from weights to the layer's width
+ * at once. Queries are lanes of panels; keys come in parts whose scores stay in the cache, with a
+ * running maximum. Scores are in base 2.
+ *
+ * The specification (job->plain) writes the queries out and does what the formula says; so does a
+ * decoder whose queries do not gain from being factored (d->written): their tables are longer than
+ * they are many, or they are wide content. */
 #include "lib/attention/decode_internal.h"
 #include "lib/kernel/linear.h"
+#include "lib/kernel/running_max.h"
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -26,10 +32,11 @@ struct prepared {
     float *xn;            /* [latents, kv_dim] */
     float *keys, *values; /* [latents, qk], [latents, v] */
     float *kq;            /* [heads, latents, q_dim]: k' */
-    float *sum, *add;     /* sum(k'); (Wq beta + bq) . k / sqrt(d) */
+    float *add;           /* (Wq beta + bq) . k / sqrt(d) */
     float *base;          /* constant groups and lift biases . k' */
-    float *content;       /* [heads, raw <= q_dim, latents] */
-    float *tables;        /* [heads, table_rows, latents], table after table */
+    float *content;       /* [heads, latents, raw <= q_dim] */
+    float *tables;        /* [heads, table_rows x latents], table after table: [rows, latents], but
+                           * the last [latents, rows], for that one moves on from query to query */
     float *vo;            /* [heads, q_dim, key_step]: v', one channel's latents side by side */
 };
 
@@ -50,25 +57,34 @@ static struct prepared prepared_of(struct pcv_bump *b, const struct pcv_decoder 
         .keys = pcv_take(b, n * l->qk),
         .values = pcv_take(b, n * l->v),
         .kq = pcv_take(b, heads * n * l->q_dim),
-        .sum = pcv_take(b, heads * n),
         .add = pcv_take(b, heads * n),
         .base = pcv_take(b, heads * n),
         .content = pcv_take(b, heads * n * l->q_dim),
-        .tables = pcv_take(b, heads * n * (size_t)d->table_rows),
+        .tables = pcv_take(b, heads * n * (size_t)d->table_rows + PCV_PANEL_MOST_LANES),
         .vo = pcv_take(b, heads * l->q_dim * key_step(d)),
     };
 }
 
+/* Of one head, for a tile; in panels, by panel where one number belongs to a query. */
+struct heed {
+    float *part;             /* [PCV_PANEL_DEPTH]: scores, then weights */
+    float *from, *max, *sum; /* running maximum, what it may become, sum of weights */
+    float *acc;              /* [q_dim]: sum of weights times v' */
+    float *factor;           /* [lanes] */
+    float *each;             /* [PCV_PANEL_DEPTH, lanes] */
+    float *same;             /* [PCV_PANEL_DEPTH] */
+};
+
 struct scratch {
-    float *x;      /* [tile, q_dim] content, or queries written out */
-    float *own;    /* [tile, q_dim] */
-    float *q;      /* [tile, qk] plain */
-    float *ctx;    /* [tile, v] plain */
-    float *scores; /* [tile, key_step] */
+    float *x;      /* content of the tile in panels [raw]; plain: [tile, q_dim] */
+    float *r;      /* by panel */
+    float *panels; /* the layer's rows */
     float *out;    /* [tile, q_dim] */
-    float *panels; /* the same in panels */
-    float *part;   /* [tile, PCV_PANEL_DEPTH] of the scores, in panels */
+    float *own;    /* [tile, q_dim] */
+    struct heed head;
     float *tail;
+    float *q, *ctx; /* plain: [tile, qk], [tile, v] */
+    float *scores;  /* plain: [tile, latents] */
 };
 
 static struct scratch carve(struct pcv_bump *b, const struct pcv_decoder *d)
@@ -78,15 +94,26 @@ static struct scratch carve(struct pcv_bump *b, const struct pcv_decoder *d)
     const size_t lanes = pcv_panel_need(PCV_DECODE_TILE, PCV_DECODE_TILE);
 
     return (struct scratch){
-        .x = pcv_take(b, rows * l->q_dim),
+        .x = pcv_take(b, lanes * l->q_dim),
+        .r = pcv_take(b, lanes),
+        .panels = pcv_take(b, lanes * (size_t)l->q_dim),
+        .out = pcv_take(b, rows * l->q_dim),
+        .own = pcv_take(b, rows * l->q_dim),
+        .head =
+            {
+                .part = pcv_take(b, lanes * PCV_PANEL_DEPTH),
+                .from = pcv_take(b, lanes),
+                .max = pcv_take(b, lanes),
+                .sum = pcv_take(b, lanes),
+                .acc = pcv_take(b, lanes * l->q_dim),
+                .factor = pcv_take(b, PCV_PANEL_MOST_LANES),
+                .each = pcv_take(b, (size_t)PCV_PANEL_DEPTH * PCV_PANEL_MOST_LANES),
+                .same = pcv_take(b, PCV_PANEL_DEPTH),
+            },
+        .tail = pcv_take(b, pcv_layer_tail_need(l, PCV_DECODE_TILE)),
         .q = pcv_take(b, rows * l->qk),
         .ctx = pcv_take(b, rows * l->v),
-        .scores = pcv_take(b, rows * key_step(d)),
-        .out = pcv_take(b, rows * l->q_dim),
-        .panels = pcv_take(b, lanes * (size_t)l->q_dim),
-        .part = pcv_take(b, lanes * PCV_PANEL_DEPTH),
-        .tail = pcv_take(b, pcv_layer_tail_need(l, PCV_DECODE_TILE)),
-        .own = pcv_take(b, rows * l->q_dim),
+        .scores = pcv_take(b, rows * (size_t)d->latents),
     };
 }
 
@@ -109,13 +136,13 @@ size_t pcv_decode_tokens_item_need(const struct pcv_decoder *d)
 /* ---- once per item: latents [row0, row0 + rows)
  * ---------------------------------------------------- */
 
-/* k' of one head, with its two sums. */
+/* k' of one head. */
 static void absorb_queries(const struct pcv_decoder *d, const struct pcv_kernels *k,
                            const struct prepared *p, int h, int row0, int rows)
 {
     const struct pcv_layer *l = d->layer;
     const int c = l->d.q_dim, dk = l->d.qk / l->d.heads;
-    const float scale = 1.0f / sqrtf((float)dk);
+    const float scale = 1.44269504f / sqrtf((float)dk); /* e^x = 2^(x log2 e) */
     const float *wq = l->q.w + (size_t)h * dk * c;
 
     pcv_rows_nn(k, rows, c, dk, p->keys + (size_t)row0 * l->d.qk + (size_t)h * dk, l->d.qk, wq, c,
@@ -123,17 +150,19 @@ static void absorb_queries(const struct pcv_decoder *d, const struct pcv_kernels
     for (int i = row0; i < row0 + rows; i++) {
         const float *key = p->keys + (size_t)i * l->d.qk + (size_t)h * dk;
         const size_t at = (size_t)h * d->latents + i;
-        float *kq = p->kq + at * c;
+        float *kq = p->kq + at * c, mean = 0;
 
         p->add[at] = k->dot(kq, l->norm_q.beta, c);
         if (l->q.b)
             p->add[at] += k->dot(key, l->q.b + (size_t)h * dk, dk);
         p->add[at] *= scale;
-        p->sum[at] = 0;
         for (int j = 0; j < c; j++) {
             kq[j] *= l->norm_q.gamma[j] * scale;
-            p->sum[at] += kq[j];
+            mean += kq[j];
         }
+        mean /= (float)c;
+        for (int j = 0; j < c; j++)
+            kq[j] -= mean;
     }
 }
 
@@ -148,43 +177,56 @@ static void gather_group(const struct pcv_decoder *d, const struct prepared *p,
                          own + (size_t)i * g->n);
 }
 
+/* The last table of a query array, or -1: neighbours differ in its row alone, as a rule. */
+static int last_table(const struct pcv_segment *s)
+{
+    int last = s->ngroups - 1;
+
+    while (last >= 0 && s->group[last].kind != PCV_GROUP_TABLE)
+        last--;
+    return last;
+}
+
+/* Content's part of k' for these latents: content and base of the first of them; own as
+ * gather_group leaves it. */
+static void meet_content(const struct pcv_kernels *k, const struct pcv_group *g, int rows,
+                         const float *own, float *to, float *base)
+{
+    if (!g->lift)
+        memcpy(to, own, (size_t)rows * (size_t)g->n * sizeof(float));
+    else
+        pcv_rows_nn(k, rows, g->raw, g->n, own, g->n, g->lift, g->raw, to, g->raw, false);
+    for (int i = 0; g->lift && i < rows; i++)
+        base[i] += k->dot(own + (size_t)i * g->n, g->lift_bias, g->n);
+}
+
 static void meet_groups(const struct pcv_decoder *d, const struct pcv_kernels *k,
                         const struct pcv_segment *s, const struct prepared *p, int h, int row0,
                         int rows, float *own)
 {
     const size_t at = (size_t)h * d->latents + (size_t)row0;
-    float *tables = p->tables + (size_t)h * d->latents * d->table_rows;
+    const int last = last_table(s), n = d->latents;
+    float *table = p->tables + (size_t)h * n * d->table_rows;
 
     memset(p->base + at, 0, (size_t)rows * sizeof(float));
     for (int j = 0; j < s->ngroups; j++) {
         const struct pcv_group *g = &s->group[j];
 
         gather_group(d, p, g, h, row0, rows, own);
-        if (g->kind == PCV_GROUP_TABLE) {
-            pcv_rows_nt(k, g->rows, rows, g->n, g->table, g->n, own, g->n, tables + row0,
-                        d->latents, 0);
-            tables += (size_t)g->rows * d->latents;
-        }
-        for (int i = 0; i < rows; i++) {
-            const float *kg = own + (size_t)i * g->n;
-            float *content = p->content + (size_t)h * d->latents * d->layer->d.q_dim + row0 + i;
-
-            if (g->kind == PCV_GROUP_CONST) {
-                p->base[at + i] += k->dot(kg, g->value, g->n);
-            } else if (g->kind == PCV_GROUP_DENSE && g->lift) {
-                for (int r = 0; r < g->raw; r++) {
-                    float sum = 0;
-
-                    for (int c = 0; c < g->n; c++)
-                        sum += kg[c] * g->lift[(size_t)c * g->raw + r];
-                    content[(size_t)r * d->latents] = sum;
-                }
-                p->base[at + i] += k->dot(kg, g->lift_bias, g->n);
-            } else if (g->kind == PCV_GROUP_DENSE) {
-                for (int c = 0; c < g->n; c++)
-                    content[(size_t)c * d->latents] = kg[c];
-            }
-        }
+        if (g->kind == PCV_GROUP_DENSE)
+            meet_content(k, g, rows, own,
+                         p->content + (size_t)h * n * d->layer->d.q_dim + (size_t)row0 * g->raw,
+                         p->base + at);
+        for (int i = 0; g->kind == PCV_GROUP_CONST && i < rows; i++)
+            p->base[at + i] += k->dot(own + (size_t)i * g->n, g->value, g->n);
+        if (g->kind != PCV_GROUP_TABLE)
+            continue;
+        if (j == last)
+            pcv_rows_nt(k, rows, g->rows, g->n, own, g->n, g->table, g->n,
+                        table + (size_t)row0 * g->rows, g->rows, false);
+        else
+            pcv_rows_nt(k, g->rows, rows, g->n, g->table, g->n, own, g->n, table + row0, n, false);
+        table += (size_t)g->rows * n;
     }
 }
 
@@ -215,93 +257,235 @@ void pcv_decode_tokens_prepare(const struct pcv_decoder *d, const struct pcv_ker
 /* ---- once per tile
  * ----------------------------------------------------------------------------------- */
 
-/* Weights of attention [rows, latents] of one head, in three passes over each row. */
-static void weigh(const struct pcv_decoder *d, const struct pcv_kernels *k,
-                  const struct pcv_decode_job *job, const struct prepared *p, int h, int row0,
-                  int rows, const struct scratch *sc)
+/* A tile of queries: rows [row0, row0 + rows) of the job, at one head. */
+struct tile {
+    const struct pcv_decoder *d;
+    const struct pcv_panel_kernels *k;
+    const struct pcv_decode_job *job;
+    const struct prepared *p;
+    const struct pcv_segment *s;
+    int h, row0, rows;
+};
+
+/* Content in panels, LayerNorm's r by panel. */
+static void gather_tile(const struct tile *t, const struct scratch *sc)
 {
-    const struct pcv_segment *s = &job->queries->segment[0];
-    const int n = d->latents, c = d->layer->d.q_dim;
-    const size_t at = (size_t)h * n, step = key_step(d);
-    bool given = false;
+    const int lanes = t->k->lanes;
 
-    for (int j = 0; j < s->ngroups; j++)
-        if (s->group[j].kind == PCV_GROUP_DENSE) {
-            const int raw = s->group[j].raw;
+    for (int row = 0, i = 0, part; row < t->rows; row += part, i++) {
+        part = pcv_panel_rows(t->rows - row, lanes);
+        for (int j = 0; j < part; j++)
+            sc->r[i * lanes + j] = t->s->r[pcv_decode_row(t->job, t->row0 + row + j)];
+        for (int j = 0; j < t->s->ngroups; j++) {
+            const struct pcv_group *g = &t->s->group[j];
+            float *x = sc->x + (size_t)i * g->raw * lanes;
 
-            pcv_rows_nn(k, rows, n, raw, sc->x, raw, p->content + at * c, n, sc->scores, (int)step,
-                        false);
-            given = true;
+            for (int c = 0; g->kind == PCV_GROUP_DENSE && c < g->raw; c++)
+                for (int l = 0; l < part; l++)
+                    x[c * lanes + l] =
+                        g->planes[c * t->s->tokens + pcv_decode_row(t->job, t->row0 + row + l)];
         }
-    for (int i = 0; i < rows; i++) {
-        const int row = pcv_decode_row(job, row0 + i);
-        const float *table = p->tables + at * d->table_rows, *parts[PCV_MAX_GROUPS + 1];
-        struct pcv_score_terms terms = {
-            .parts = parts,
-            .sum = p->sum + at,
-            .add = p->add + at,
-            .mu = s->mean[row],
-            .r = s->r[row],
-        };
-        float *weights = sc->scores + (size_t)i * step, most;
-
-        for (int j = 0; j < s->ngroups; j++) {
-            const struct pcv_group *g = &s->group[j];
-
-            if (g->kind != PCV_GROUP_TABLE)
-                continue;
-            parts[terms.nparts++] = table + (size_t)pcv_group_row(g, row) * n;
-            table += (size_t)g->rows * n;
-        }
-        parts[terms.nparts++] = p->base + at;
-        most = k->score_row(weights, n, &terms, given);
-        k->scale(weights, 1.0f / k->exp_sum(weights, n, most), n);
     }
 }
 
-/* out += weights v' of one head, all panels of the tile against each part of v': it is read once.
- */
-static void add_values(const struct pcv_decoder *d, const struct pcv_panel_kernels *k,
-                       const struct prepared *p, int h, int rows, const struct scratch *sc)
+/* Scores of content against n keys from k0 on, all panels of the tile; whether there is any. */
+static bool score_content(const struct tile *t, int k0, int n, const struct scratch *sc)
 {
-    const size_t step = key_step(d), lanes = (size_t)k->lanes;
-    const int c = d->layer->d.q_dim;
+    const size_t lanes = (size_t)t->k->lanes;
 
-    for (int k0 = 0; k0 < d->latents; k0 += PCV_PANEL_DEPTH) {
-        const int depth = d->latents - k0 < PCV_PANEL_DEPTH ? d->latents - k0 : PCV_PANEL_DEPTH;
-        const struct pcv_product product = {
-            .rows = rows,
-            .n = c,
-            .k = depth,
-            .a = sc->part,
-            .a_step = (size_t)depth * lanes,
-            .w = p->vo + (size_t)h * c * step + k0,
-            .ldw = step,
-            .c = sc->panels,
-            .c_step = (size_t)c * lanes,
-            .add = true,
+    for (int j = 0; j < t->s->ngroups; j++) {
+        const struct pcv_group *g = &t->s->group[j];
+        const size_t at = (size_t)t->h * t->d->latents * t->d->layer->d.q_dim;
+        const struct pcv_product p = {
+            .rows = t->rows,
+            .n = n,
+            .k = g->raw,
+            .a = sc->x,
+            .a_step = (size_t)g->raw * lanes,
+            .w = t->p->content + at + (size_t)k0 * g->raw,
+            .ldw = (size_t)g->raw,
+            .c = sc->head.part,
+            .c_step = (size_t)n * lanes,
         };
-
-        pcv_rows_to_panels(k, sc->part, sc->scores + k0, step, rows, depth);
-        k->product(&product);
-    }
-}
-
-/* Content of the tile's queries, token after token: x [rows, raw]. */
-static void gather_content(const struct pcv_decode_job *job, int row0, int rows, float *x)
-{
-    const struct pcv_segment *s = &job->queries->segment[0];
-
-    for (int j = 0; j < s->ngroups; j++) {
-        const struct pcv_group *g = &s->group[j];
 
         if (g->kind != PCV_GROUP_DENSE)
             continue;
-        for (int i = 0; i < rows; i++)
-            for (int c = 0; c < g->raw; c++)
-                x[(size_t)i * g->raw + c] =
-                    g->planes[c * s->tokens + pcv_decode_row(job, row0 + i)];
+        t->k->product(&p);
+        return true;
     }
+    return false;
+}
+
+/* Neighbouring queries of a panel that differ in the row of the last table alone, by one. */
+struct query_run {
+    int n;
+    int last; /* row of the last table, of the first query */
+};
+
+/* What queries from `row` of the tile on have in common with n keys from k0 on: same [n]; at most
+ * `most` of them. */
+static struct query_run share_terms(const struct tile *t, int row, int most, int k0, int n,
+                                    float *same)
+{
+    const size_t at = (size_t)t->h * t->d->latents;
+    const float *table = t->p->tables + at * t->d->table_rows;
+    const int m = pcv_decode_row(t->job, t->row0 + row), last = last_table(t->s);
+    struct query_run run = {most, 0};
+
+    memcpy(same, t->p->base + at + k0, (size_t)n * sizeof(float));
+    for (int j = 0; j <= last; j++) {
+        const struct pcv_group *g = &t->s->group[j];
+        const int first = g->kind == PCV_GROUP_TABLE ? pcv_group_row(g, m) : 0;
+        int i = 1;
+
+        if (g->kind != PCV_GROUP_TABLE)
+            continue;
+        while (i < run.n && pcv_group_row(g, pcv_decode_row(t->job, t->row0 + row + i)) ==
+                                first + (j == last ? i : 0))
+            i++;
+        run.n = i;
+        if (j == last) {
+            run.last = first;
+            continue;
+        }
+        for (int key = 0; key < n; key++)
+            same[key] += table[(size_t)first * t->d->latents + k0 + key];
+        table += (size_t)g->rows * t->d->latents;
+    }
+    return run;
+}
+
+/* The last table's terms of n keys from k0 on, for the queries from its row `row` on; in `step`
+ * floats the next key's. NULL without tables. */
+static const float *last_terms(const struct tile *t, int k0, int row, size_t *step)
+{
+    const int last = last_table(t->s);
+    const float *table = t->p->tables + (size_t)t->h * t->d->latents * t->d->table_rows;
+
+    if (last < 0)
+        return NULL;
+    for (int j = 0; j < last; j++)
+        if (t->s->group[j].kind == PCV_GROUP_TABLE)
+            table += (size_t)t->s->group[j].rows * t->d->latents;
+    *step = (size_t)t->s->group[last].rows;
+    return table + (size_t)k0 * *step + row;
+}
+
+/* A panel whose queries are no single run: each query's sum of terms, beside one another, as they
+ * would have been added. */
+static void spread_terms(const struct tile *t, int row, int rows, int k0, int n,
+                         const struct heed *to)
+{
+    const int lanes = t->k->lanes;
+    struct query_run run;
+
+    for (int i = 0; i < rows; i += run.n) {
+        const float *last;
+        size_t step;
+
+        run = share_terms(t, row + i, rows - i, k0, n, to->same);
+        last = last_terms(t, k0, run.last, &step);
+        for (int key = 0; key < n; key++)
+            for (int q = 0; q < run.n; q++)
+                to->each[key * lanes + i + q] = to->same[key] + last[key * step + q];
+    }
+    memset(to->same, 0, (size_t)n * sizeof(float));
+}
+
+/* Scores become weights: one panel against n keys from k0 on. */
+static void weigh_panel(const struct tile *t, int panel, int row, int rows, int k0, int n,
+                        bool given, const struct scratch *sc)
+{
+    const struct heed *head = &sc->head;
+    const size_t lanes = (size_t)t->k->lanes, at = (size_t)panel * lanes;
+    const int c = t->d->layer->d.q_dim;
+    float *s = head->part + at * n, *acc = head->acc + at * c;
+    const struct query_run run = share_terms(t, row, rows, k0, n, head->same);
+    struct pcv_query_terms terms = {
+        .n = n,
+        .same = head->same,
+        .r = sc->r + at,
+        .add = t->p->add + (size_t)t->h * t->d->latents + k0,
+    };
+
+    terms.each = last_terms(t, k0, run.last, &terms.each_step);
+    if (run.n < rows) {
+        spread_terms(t, row, rows, k0, n, head);
+        terms.each = head->each;
+        terms.each_step = lanes;
+    }
+    t->k->query_scores(s, head->max + at, &terms, rows, given);
+    if (pcv_raise(head->from + at, head->max + at, head->factor, rows, 1)) {
+        t->k->multiply(head->sum + at, head->factor, rows, 1);
+        for (int j = 0; j < c; j++)
+            t->k->multiply(acc + j * lanes, head->factor, rows, 1);
+    }
+    t->k->weights(s, head->from + at, head->sum + at, rows, n);
+}
+
+/* acc += weights v' of n keys from k0 on, all panels of the tile against each part of v': it is
+ * read once. */
+static void add_values(const struct tile *t, int k0, int n, const struct heed *head)
+{
+    const size_t step = key_step(t->d), lanes = (size_t)t->k->lanes;
+    const int c = t->d->layer->d.q_dim;
+    const struct pcv_product product = {
+        .rows = t->rows,
+        .n = c,
+        .k = n,
+        .a = head->part,
+        .a_step = (size_t)n * lanes,
+        .w = t->p->vo + (size_t)t->h * c * step + k0,
+        .ldw = step,
+        .c = head->acc,
+        .c_step = (size_t)c * lanes,
+        .add = true,
+    };
+
+    t->k->product(&product);
+}
+
+/* x += what the head reads: acc over the sum of weights. */
+static void add_head(const struct tile *t, const struct heed *head, float *x)
+{
+    const int lanes = t->k->lanes, c = t->d->layer->d.q_dim;
+
+    for (int row = 0, i = 0, rows; row < t->rows; row += rows, i++) {
+        const size_t at = (size_t)i * c * lanes;
+
+        rows = pcv_panel_rows(t->rows - row, lanes);
+        for (int q = 0; q < rows; q++)
+            head->factor[q] = 1.0f / head->sum[i * lanes + q];
+        for (int j = 0; j < c; j++)
+            for (int q = 0; q < rows; q++)
+                x[at + (size_t)(j * lanes + q)] +=
+                    head->acc[at + (size_t)(j * lanes + q)] * head->factor[q];
+    }
+}
+
+static void attend(const struct tile *t, const struct scratch *sc)
+{
+    const struct heed *head = &sc->head;
+    const int lanes = t->k->lanes, n = t->d->latents;
+    const size_t all = (size_t)pcv_panel_count(t->rows, lanes) * (size_t)lanes;
+
+    for (size_t i = 0; i < all; i++) {
+        head->from[i] = head->max[i] = -FLT_MAX;
+        head->sum[i] = 0;
+    }
+    memset(head->acc, 0, all * (size_t)t->d->layer->d.q_dim * sizeof(float));
+    for (int k0 = 0, part; k0 < n; k0 += part) {
+        bool given;
+
+        part = n - k0 < PCV_PANEL_DEPTH ? n - k0 : PCV_PANEL_DEPTH;
+        given = score_content(t, k0, part, sc);
+        for (int row = 0, i = 0, rows; row < t->rows; row += rows, i++) {
+            rows = pcv_panel_rows(t->rows - row, lanes);
+            weigh_panel(t, i, row, rows, k0, part, given, sc);
+        }
+        add_values(t, k0, part, head);
+    }
+    add_head(t, head, sc->panels);
 }
 
 static void write_queries(const struct pcv_decoder *d, const struct pcv_decode_job *job, int row0,
@@ -338,6 +522,7 @@ void pcv_decode_tokens_tile(const struct pcv_decoder *d, const struct pcv_kernel
     struct pcv_bump item = {.base = job->item_scratch}, mine = {.base = scratch};
     const struct prepared p = prepared_of(&item, d);
     const struct scratch sc = carve(&mine, d);
+    struct tile t = {d, k->panel, job, &p, &job->queries->segment[0], 0, row0, rows};
 
     if (job->plain) {
         plain_tile(d, k, job, &p, row0, rows, &sc);
@@ -351,11 +536,9 @@ void pcv_decode_tokens_tile(const struct pcv_decoder *d, const struct pcv_kernel
                 k->axpy(sc.out + (size_t)i * c, 1.0f, l->out.b, c);
         }
         pcv_rows_to_panels(k->panel, sc.panels, sc.out, (size_t)c, rows, c);
-        gather_content(job, row0, rows, sc.x);
-        for (int h = 0; h < l->d.heads; h++) {
-            weigh(d, k, job, &p, h, row0, rows, &sc);
-            add_values(d, k->panel, &p, h, rows, &sc);
-        }
+        gather_tile(&t, &sc);
+        for (t.h = 0; t.h < l->d.heads; t.h++)
+            attend(&t, &sc);
         pcv_layer_mlp_panels(l, k->panel, rows, sc.panels, sc.tail);
         pcv_panels_to_rows(k->panel, sc.out, sc.panels, rows, c);
     }

@@ -20,6 +20,7 @@
 #include "lib/attention/encode.h"
 
 #include "lib/kernel/linear.h"
+#include "lib/kernel/running_max.h"
 
 #include <float.h>
 #include <math.h>
@@ -30,10 +31,6 @@ enum {
     MOST_PANELS = 4, /* of PCV_ENCODE_BLOCK queries */
     MOST_STILL = PCV_MAX_GROUPS + 1,
 };
-
-/* Weights may grow to 2^SLACK before the running maximum is raised to what it has become: raising
- * it costs a pass over all sums. */
-static const float SLACK = 20;
 
 /* A stretch of the tile where one table moves on row by row and the others stand still. */
 struct tile_run {
@@ -380,17 +377,7 @@ static void scale(const struct pass *p, const struct panel *q, float *x, int n)
 /* A query's maximum has grown beyond the slack: what was summed so far shrinks. */
 static void settle(const struct pass *p, struct panel *q)
 {
-    bool grown = false;
-
-    for (int i = 0; i < q->rows; i++) {
-        q->factor[i] = 1;
-        if (q->max[i] <= q->from[i] + SLACK)
-            continue;
-        q->factor[i] = exp2f(q->from[i] - q->max[i]);
-        q->from[i] = q->max[i];
-        grown = true;
-    }
-    if (!grown)
+    if (!pcv_raise(q->from, q->max, q->factor, q->rows, 1))
         return;
     scale(p, q, q->e, 1);
     scale(p, q, q->b, 1);

@@ -226,35 +226,30 @@ void pcv_layer_tail_few(const struct pcv_layer *l, const struct pcv_kernels *k, 
 /* ---- attention --------------------------------------------------------------------------------
  */
 
-size_t pcv_attend_panels_need(int keys)
-{
-    return pcv_pad_floats((size_t)(keys + 1) * PCV_PANEL_MOST_LANES);
-}
-
 void pcv_attend_panels(const struct pcv_attend_panels *a, const struct pcv_panel_kernels *k,
                        int rows, const float *q, float *ctx, float *scratch)
 {
     const size_t lanes = (size_t)k->lanes;
-    const size_t q_step = (size_t)(a->heads * a->dk) * lanes;
-    const size_t ctx_step = (size_t)(a->heads * a->dv) * lanes;
-    const float scale = 1.0f / sqrtf((float)a->dk);
-    float *inverse = scratch, *scores = scratch + lanes;
-    struct pcv_panels keys = a->keys, values = a->values;
+    struct pcv_attention_head h = {
+        .rows = rows,
+        .dk = a->dk,
+        .dv = a->dv,
+        .q = q,
+        .q_step = (size_t)(a->heads * a->dk) * lanes,
+        .keys = a->keys,
+        .values = a->values,
+        .scale = 1.0f / sqrtf((float)a->dk),
+        .c = ctx,
+        .c_step = (size_t)(a->heads * a->dv) * lanes,
+        .scratch = scratch,
+    };
 
-    for (int h = 0; h < a->heads; h++) {
-        const float *qh = q + (size_t)(h * a->dk) * lanes;
-        float *to = ctx + (size_t)(h * a->dv) * lanes;
-
-        for (int left = rows, part; left > 0; left -= part) {
-            part = pcv_panel_rows(left, k->lanes);
-            k->scores(scores, qh, &keys, part, a->dk);
-            k->softmax(scores, inverse, part, keys.rows, scale);
-            k->mix(to, scores, inverse, &values, part, a->dv);
-            qh += q_step;
-            to += ctx_step;
-        }
-        keys.at += (size_t)a->dk * lanes;
-        values.at += (size_t)a->dv * lanes;
+    for (int i = 0; i < a->heads; i++) {
+        k->attend(&h);
+        h.q += (size_t)a->dk * lanes;
+        h.keys.at += (size_t)a->dk * lanes;
+        h.values.at += (size_t)a->dv * lanes;
+        h.c += (size_t)a->dv * lanes;
     }
 }
 

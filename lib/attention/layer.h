@@ -69,13 +69,12 @@ void pcv_panels_to_rows(const struct pcv_panel_kernels *k, float *x, const float
 
 /* One block of query rows against all keys, in panels:
  *     ctx = softmax(q k^T / sqrt(qk/heads)) v   for each head
- * q [rows, heads x dk], ctx [rows, heads x dv]. keys and values from their first channel on. Head
- * after head: its keys and values stay in the cache from panel to panel. */
+ * q [rows, heads x dk], ctx [rows, heads x dv]. keys and values from their first channel on.
+ * scratch [pcv_attend_need(rows)]. */
 struct pcv_attend_panels {
     int heads, dk, dv;
     struct pcv_panels keys, values;
 };
-size_t pcv_attend_panels_need(int keys); /* floats of scratch */
 void pcv_attend_panels(const struct pcv_attend_panels *a, const struct pcv_panel_kernels *k,
                        int rows, const float *q, float *ctx, float *scratch);
 

@@ -4,23 +4,23 @@ struct scratch {
     float *xn, *ctx, *attend, *tail;
 };
 
-static struct scratch carve(struct pcv_bump *b, const struct pcv_layer *l, int latents, int block)
+static struct scratch carve(struct pcv_bump *b, const struct pcv_layer *l, int block)
 {
     const size_t lanes = pcv_panel_need(block, block);
 
     return (struct scratch){
         .xn = pcv_take(b, lanes * (size_t)l->d.q_dim),
         .ctx = pcv_take(b, lanes * (size_t)l->d.v),
-        .attend = pcv_take(b, pcv_attend_panels_need(latents)),
+        .attend = pcv_take(b, pcv_attend_need(block)),
         .tail = pcv_take(b, pcv_layer_tail_panels_need(&l->d, block)),
     };
 }
 
-size_t pcv_self_need(const struct pcv_layer *l, int latents, int block)
+size_t pcv_self_need(const struct pcv_layer *l, int block)
 {
     struct pcv_bump count = {0};
 
-    carve(&count, l, latents, block);
+    carve(&count, l, block);
     return count.used;
 }
 
@@ -50,7 +50,7 @@ void pcv_self_project(const struct pcv_self *s, const struct pcv_panel_kernels *
     const size_t step = (size_t)l->d.q_dim * (size_t)k->lanes;
     const float *x = s->x + pcv_self_block(k, s->block, b, l->d.q_dim);
     struct pcv_bump bump = {.base = scratch};
-    const struct scratch sc = carve(&bump, l, s->latents, s->block);
+    const struct scratch sc = carve(&bump, l, s->block);
     float *xn = sc.xn;
 
     for (int left = pcv_self_rows(s->latents, s->block, b), rows; left > 0; left -= rows) {
@@ -79,7 +79,7 @@ void pcv_self_update(const struct pcv_self *s, const struct pcv_panel_kernels *k
         .values = {s->v, (size_t)d->v * lanes, s->latents, s->block},
     };
     struct pcv_bump bump = {.base = scratch};
-    const struct scratch sc = carve(&bump, l, s->latents, s->block);
+    const struct scratch sc = carve(&bump, l, s->block);
 
     pcv_attend_panels(&a, k, rows, s->q + pcv_self_block(k, s->block, b, d->qk), sc.ctx, sc.attend);
     pcv_layer_tail_panels(l, k, rows, sc.ctx, s->x + pcv_self_block(k, s->block, b, d->q_dim),

@@ -18,7 +18,7 @@ struct pcv_self {
 };
 
 /* Floats of scratch of one thread. */
-size_t pcv_self_need(const struct pcv_layer *l, int latents, int block);
+size_t pcv_self_need(const struct pcv_layer *l, int block);
 
 /* Where block b of a matrix of n channels begins. */
 static inline size_t pcv_self_block(const struct pcv_panel_kernels *k, int block, int b, int n)

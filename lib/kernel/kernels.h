@@ -16,14 +16,6 @@
 
 #include <stddef.h>
 
-/* What a query that is a sum of parts adds to its content's scores; arrays of n keys. */
-struct pcv_score_terms {
-    const float *const *parts; /* [nparts]: the same term for every key is an array, too */
-    int nparts;
-    const float *sum, *add;
-    float mu, r;
-};
-
 struct pcv_kernels {
     const char *name;
     const struct pcv_panel_kernels *panel;
@@ -51,9 +43,6 @@ struct pcv_kernels {
     /* C[m,n] = A[m,k] W[n,k]^T, or += with accumulate: for products too small to be packed. */
     void (*gemm_nt)(int m, int n, int k, const float *a, int lda, const float *w, int ldw, float *c,
                     int ldc, int accumulate);
-
-    /* s[i] = r (given s[i] + sum of parts[i] - mu sum[i]) + add[i]; returns the largest. */
-    float (*score_row)(float *s, int n, const struct pcv_score_terms *t, bool given);
 };
 
 extern const struct pcv_kernels pcv_kernels_scalar;

@@ -229,42 +229,11 @@ static void gemm_nt(int m, int n, int k, const float *a, int lda, const float *w
     }
 }
 
-/* score_row for eight keys, or for the lanes of a mask. */
-static inline v8 terms8(v8 v, const struct pcv_score_terms *t, int i, __m256i m)
-{
-    for (int j = 0; j < t->nparts; j++)
-        v = _mm256_add_ps(v, _mm256_maskload_ps(t->parts[j] + i, m));
-    v = _mm256_fnmadd_ps(set1(t->mu), _mm256_maskload_ps(t->sum + i, m), v);
-    return _mm256_fmadd_ps(v, set1(t->r), _mm256_maskload_ps(t->add + i, m));
-}
-
-static float score_row(float *s, int n, const struct pcv_score_terms *t, bool given)
-{
-    const __m256i all = _mm256_set1_epi32(-1);
-    v8 most = set1(-INFINITY);
-    int i = 0;
-
-    for (; i + 8 <= n; i += 8) {
-        const v8 v = terms8(given ? _mm256_loadu_ps(s + i) : set1(0), t, i, all);
-
-        _mm256_storeu_ps(s + i, v);
-        most = _mm256_max_ps(most, v);
-    }
-    if (i < n) {
-        const __m256i m = mask_of(n - i);
-        const v8 v = terms8(given ? _mm256_maskload_ps(s + i, m) : set1(0), t, i, m);
-
-        _mm256_maskstore_ps(s + i, m, v);
-        most = _mm256_max_ps(most, _mm256_blendv_ps(most, v, _mm256_castsi256_ps(m)));
-    }
-    return max8(most);
-}
-
 #define TABLE(isa, panels)                                                                         \
     {                                                                                              \
         .name = isa, .panel = panels, .norm = norm, .softmax = softmax, .exp_sum = exp_sum,        \
         .max = max, .gelu_erf = gelu_erf, .gelu_tanh = gelu_tanh, .axpy = axpy, .scale = scale,    \
-        .dot = dot, .gemm_nt = gemm_nt, .score_row = score_row,                                    \
+        .dot = dot, .gemm_nt = gemm_nt,                                                            \
     }
 
 const struct pcv_kernels pcv_kernels_avx2 = TABLE("avx2", &pcv_panel_avx2);

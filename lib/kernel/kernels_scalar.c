@@ -98,22 +98,6 @@ static void gemm_nt(int m, int n, int k, const float *a, int lda, const float *w
         }
 }
 
-static float score_row(float *s, int n, const struct pcv_score_terms *t, bool given)
-{
-    float most = -INFINITY;
-
-    for (int i = 0; i < n; i++) {
-        float v = given ? s[i] : 0;
-
-        for (int j = 0; j < t->nparts; j++)
-            v += t->parts[j][i];
-        s[i] = (v - t->mu * t->sum[i]) * t->r + t->add[i];
-        if (s[i] > most)
-            most = s[i];
-    }
-    return most;
-}
-
 const struct pcv_kernels pcv_kernels_scalar = {
     .name = "scalar",
     .panel = &pcv_panel_scalar,
@@ -127,5 +111,4 @@ const struct pcv_kernels pcv_kernels_scalar = {
     .scale = scale,
     .dot = dot,
     .gemm_nt = gemm_nt,
-    .score_row = score_row,
 };

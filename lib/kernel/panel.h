@@ -21,6 +21,7 @@
 
 enum {
     PCV_PANEL_DEPTH = 256, /* channels of a panel that stay in the first cache, one product long */
+    PCV_PANEL_KEYS = 128,  /* whose weights for one panel of queries stay there, too */
     PCV_PANEL_MOST_LANES = 48
 };
 
@@ -66,6 +67,30 @@ struct pcv_values {
     size_t row, channel;
 };
 
+/* One head of attention: C = softmax(scale Q K^T) V of a block of queries. Q [rows, dk], K and V
+ * [keys.rows, dk and dv] in the same blocks, C [rows, dv], all in panels. */
+struct pcv_attention_head {
+    int rows, dk, dv;
+    const float *q;
+    size_t q_step;
+    struct pcv_panels keys, values;
+    float scale; /* > 0 */
+    float *c;
+    size_t c_step;
+    float *scratch; /* pcv_attend_need(rows) */
+};
+
+/* What a panel of queries that are sums of parts adds to the scores of its content; the mirror
+ * image of a run of tokens. Arrays of n keys. */
+struct pcv_query_terms {
+    int n;
+    const float *same; /* [n] what the queries share */
+    const float *each; /* [n, each_step] what they do not, or NULL */
+    size_t each_step;  /* floats; `lanes` are read of each row */
+    const float *r;    /* [lanes] 1 / standard deviation of each query */
+    const float *add;  /* [n] */
+};
+
 /* Where weights are summed, [lanes] each. */
 struct pcv_token_sums {
     float *e;
@@ -86,15 +111,7 @@ struct pcv_panel_kernels {
 
     void (*product)(const struct pcv_product *p);
 
-    /* s [keys, lanes] = k q of the panel q [dk, lanes] against every row of keys. */
-    void (*scores)(float *s, const float *q, const struct pcv_panels *keys, int rows, int dk);
-
-    /* s = exp(scale (s - max)) per lane; inverse [lanes] = 1 / sum. */
-    void (*softmax)(float *s, float *inverse, int rows, int keys, float scale);
-
-    /* c [dv, lanes] = inverse (sum of s times values): what attention reads. */
-    void (*mix)(float *c, const float *s, const float *inverse, const struct pcv_panels *values,
-                int rows, int dv);
+    void (*attend)(const struct pcv_attention_head *h);
 
     /* Row-major C[m, n] = A[m, k] B[k, n], or C += that: here the lanes are columns, and B is read
      * where it lies. Row-stable as the others. */
@@ -108,6 +125,13 @@ struct pcv_panel_kernels {
     /* e_i = 2^(s_i - from), s_i = b_i = e_i r_i; e sums the former, the others the latter. */
     void (*token_weights)(float *s, const float *from, const struct pcv_token_run *run,
                           const struct pcv_token_sums *sums, int rows);
+
+    /* s [n, lanes] = r (given s + (same + each)) + add; max [lanes] grows. */
+    void (*query_scores)(float *s, float *max, const struct pcv_query_terms *t, int rows,
+                         bool given);
+
+    /* s [n, lanes] = 2^(s - from); sum [lanes] += those. */
+    void (*weights)(float *s, const float *from, float *sum, int rows, int n);
 
     /* c [channels, lanes] += sum of s [n, lanes] times x [n, channels]. */
     void (*gather)(float *c, const float *s, int n, struct pcv_values x, int channels, int rows);
@@ -146,6 +170,12 @@ static inline size_t pcv_panel_need(int rows, int block)
 
     return (size_t)blocks * (size_t)pcv_panel_count(block, PCV_PANEL_MOST_LANES) *
            PCV_PANEL_MOST_LANES;
+}
+
+/* Floats of scratch of attention: weights of one panel, two sums of each. */
+static inline size_t pcv_attend_need(int rows)
+{
+    return (size_t)PCV_PANEL_KEYS * PCV_PANEL_MOST_LANES + 2 * pcv_panel_need(rows, rows);
 }
 
 #endif

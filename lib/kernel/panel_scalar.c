@@ -66,63 +66,59 @@ static void product(const struct pcv_product *p)
         product_panel(p, p->a + i * p->a_step, p->c + i * p->c_step);
 }
 
-/* Calls body for every row of panels m: `at` is its first channel. */
-#define EACH_ROW(m, body)                                                                          \
-    do {                                                                                           \
-        const float *panel_ = (m)->at, *at;                                                        \
-        for (int row_ = 0, n_; row_ < (m)->rows; row_ += n_, panel_ += (m)->step) {                \
-            const int block_ = (m)->block - row_ % (m)->block, left_ = (m)->rows - row_;           \
-                                                                                                   \
-            n_ = pcv_panel_rows(block_ < left_ ? block_ : left_, LANES);                           \
-            for (int i_ = 0; i_ < n_; i_++) {                                                      \
-                at = panel_ + i_;                                                                  \
-                body;                                                                              \
-            }                                                                                      \
-        }                                                                                          \
-    } while (0)
-
-static void scores(float *s, const float *q, const struct pcv_panels *keys, int rows, int dk)
+/* Row i of panels m. */
+static const float *row_of(const struct pcv_panels *m, int i)
 {
-    (void)rows;
-    EACH_ROW(keys, {
-        for (int i = 0; i < LANES; i++)
-            s[i] = 0;
-        for (int c = 0; c < dk; c++)
-            for (int i = 0; i < LANES; i++)
-                s[i] += q[c * LANES + i] * at[(size_t)c * LANES];
-        s += LANES;
-    });
-}
+    const float *panel = m->at;
 
-static void softmax(float *s, float *inverse, int rows, int keys, float scale)
-{
-    for (int i = 0; i < rows; i++) {
-        float max = s[i], sum = 0;
+    for (int row = 0, n;; row += n, panel += m->step) {
+        const int block = m->block - row % m->block, left = m->rows - row;
 
-        for (int j = 1; j < keys; j++)
-            if (s[(size_t)j * LANES + i] > max)
-                max = s[(size_t)j * LANES + i];
-        for (int j = 0; j < keys; j++)
-            sum += s[(size_t)j * LANES + i] = expf(scale * (s[(size_t)j * LANES + i] - max));
-        inverse[i] = 1.0f / sum;
+        n = pcv_panel_rows(block < left ? block : left, LANES);
+        if (i < row + n)
+            return panel + (i - row);
     }
 }
 
-static void mix(float *c, const float *s, const float *inverse, const struct pcv_panels *values,
-                int rows, int dv)
+/* One query, at a panel's lane. */
+static void attend_row(const struct pcv_attention_head *h, const float *q, float *c)
 {
-    for (int j = 0; j < dv; j++)
+    float max = -INFINITY, sum = 0;
+
+    for (int j = 0; j < h->dv; j++)
+        c[j * LANES] = 0;
+    for (int pass = 0; pass < 2; pass++) /* the largest score first */
+        for (int i = 0; i < h->keys.rows; i++) {
+            const float *key = row_of(&h->keys, i), *value = row_of(&h->values, i);
+            float score = 0, weight;
+
+            for (int j = 0; j < h->dk; j++)
+                score += q[j * LANES] * key[j * LANES];
+            if (pass == 0) {
+                max = score > max ? score : max;
+                continue;
+            }
+            weight = expf(h->scale * (score - max));
+            sum += weight;
+            for (int j = 0; j < h->dv; j++)
+                c[j * LANES] += weight * value[j * LANES];
+        }
+    for (int j = 0; j < h->dv; j++)
+        c[j * LANES] /= sum;
+}
+
+static void attend(const struct pcv_attention_head *h)
+{
+    const float *q = h->q;
+    float *c = h->c;
+
+    for (int left = h->rows, rows; left > 0; left -= rows) {
+        rows = pcv_panel_rows(left, LANES);
         for (int i = 0; i < rows; i++)
-            c[j * LANES + i] = 0;
-    EACH_ROW(values, {
-        for (int j = 0; j < dv; j++)
-            for (int i = 0; i < rows; i++)
-                c[j * LANES + i] += s[i] * at[(size_t)j * LANES];
-        s += LANES;
-    });
-    for (int j = 0; j < dv; j++)
-        for (int i = 0; i < rows; i++)
-            c[j * LANES + i] *= inverse[i];
+            attend_row(h, q + i, c + i);
+        q += h->q_step;
+        c += h->c_step;
+    }
 }
 
 static void rows_nn(int m, int n, int k, const float *a, size_t lda, const float *b, size_t ldb,
@@ -177,6 +173,30 @@ static void token_weights(float *s, const float *from, const struct pcv_token_ru
         }
 }
 
+static void query_scores(float *s, float *max, const struct pcv_query_terms *t, int rows,
+                         bool given)
+{
+    for (int j = 0; j < t->n; j++, s += LANES)
+        for (int q = 0; q < rows; q++) {
+            float x = t->same[j];
+
+            if (t->each)
+                x += t->each[(size_t)j * t->each_step + (size_t)q];
+            if (given)
+                x += s[q];
+            s[q] = x * t->r[q] + t->add[j];
+            if (s[q] > max[q])
+                max[q] = s[q];
+        }
+}
+
+static void weights(float *s, const float *from, float *sum, int rows, int n)
+{
+    for (int j = 0; j < n; j++, s += LANES)
+        for (int q = 0; q < rows; q++)
+            sum[q] += s[q] = exp2f(s[q] - from[q]);
+}
+
 static void gather(float *c, const float *s, int n, struct pcv_values x, int channels, int rows)
 {
     for (int i = 0; i < n; i++, s += LANES, x.at += x.row)
@@ -217,12 +237,12 @@ const struct pcv_panel_kernels pcv_panel_scalar = {
     .unpack = unpack,
     .norm = norm,
     .product = product,
-    .scores = scores,
-    .softmax = softmax,
-    .mix = mix,
+    .attend = attend,
     .rows_nn = rows_nn,
     .token_scores = token_scores,
     .token_weights = token_weights,
+    .query_scores = query_scores,
+    .weights = weights,
     .gather = gather,
     .transpose = transpose,
     .gelu_erf = gelu_erf,

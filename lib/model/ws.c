@@ -46,7 +46,7 @@ static size_t thread_need(const struct pcv_model *m, int block)
         n = most(n, pcv_pass_attention_need(&bp->cross[i].d));
     }
     for (int i = 0; i < bp->nself; i++)
-        n = most(n, pcv_self_need(&bp->self[i], bp->num_latents, block));
+        n = most(n, pcv_self_need(&bp->self[i], block));
     for (int i = 0; i < bp->ntasks; i++)
         n = most(n, pcv_decode_need(&m->plan.decoder[i]));
     return pcv_pad_floats(n);

@@ -24,7 +24,7 @@ static float *run_blocks(const struct pcv_layer *l, const struct pcv_kernels *ke
         .k = floats(lanes * (size_t)d->qk),
         .v = floats(lanes * (size_t)d->v),
     };
-    float *scratch = floats(pcv_self_need(l, latents, block));
+    float *scratch = floats(pcv_self_need(l, block));
     float *out = floats((size_t)(latents * d->q_dim));
 
     for (int b = 0; b < blocks; b++)

@@ -50,186 +50,215 @@ static struct part part_new(const struct pcv_panel_kernels *k, const float *x, i
     return p;
 }
 
-/* A table's attention of queries [from, from + rows), which stand at the last lanes of a panel of
- * `width` rows; the others hold NaN. s [n, lanes], inverse [lanes], c [dv, lanes], each guarded. */
+/* What a table's attention reads for queries [from, from + rows), which stand after `before` rows
+ * of NaN: c [before + rows, dv] in panels. own: guarded_free(c.at) */
 struct attention {
-    int first; /* lane */
-    float *s, *inverse, *c;
+    int before;
+    struct laid c;
 };
 
 static struct attention attend(const struct pcv_panel_kernels *k, const struct head *h, int from,
-                               int rows, int width, int block, float scale)
+                               int rows, int before, int block, float scale)
 {
-    const size_t lanes = (size_t)k->lanes;
+    const int all = before + rows;
     struct part keys = part_new(k, h->keys, h->n, block, h->dk, from % 3, rows % 2);
     struct part values = part_new(k, h->values, h->n, block, h->dv, rows % 2, from % 3);
-    const struct pcv_panels key_view = view(&keys.m), value_view = view(&values.m);
-    struct attention a = {
-        width - rows,
-        guarded_new((size_t)h->n * lanes, NAN),
-        guarded_new(lanes, NAN),
-        guarded_new((size_t)h->dv * lanes, NAN),
-    };
-    float *q = guarded_new((size_t)h->dk * lanes, NAN);
+    struct laid q = laid_new(k, all, all, h->dk, 0, NAN);
+    struct attention a = {before, laid_new(k, all, all, h->dv, 1, NAN)};
+    float *scratch = guarded_new(pcv_attend_need(all), NAN);
 
     for (int i = 0; i < rows; i++)
         for (int c = 0; c < h->dk; c++)
-            q[c * k->lanes + a.first + i] = h->q[(from + i) * h->dk + c];
-    k->scores(a.s, q, &key_view, width, h->dk);
-    CHECK_GUARDS(a.s, (size_t)h->n * lanes);
-    if (scale != 0) {
-        k->softmax(a.s, a.inverse, width, h->n, scale);
-        k->mix(a.c, a.s, a.inverse, &value_view, width, h->dv);
-        CHECK_GUARDS(a.s, (size_t)h->n * lanes);
-        CHECK_GUARDS(a.inverse, lanes);
-        CHECK_GUARDS(a.c, (size_t)h->dv * lanes);
-    }
-    guarded_free(q);
+            q.at[place(&q, before + i, c)] = h->q[(from + i) * h->dk + c];
+    k->attend(&(struct pcv_attention_head){
+        .rows = all,
+        .dk = h->dk,
+        .dv = h->dv,
+        .q = q.at,
+        .q_step = q.step,
+        .keys = view(&keys.m),
+        .values = view(&values.m),
+        .scale = scale,
+        .c = a.c.at,
+        .c_step = a.c.step,
+        .scratch = scratch,
+    });
+    CHECK_GUARDS(a.c.at, a.c.floats);
+    CHECK_GUARDS(scratch, pcv_attend_need(all));
+    for (int i = 0; i < before * h->dv; i++) /* and NaN is not hidden */
+        assert_true(isnan(a.c.at[place(&a.c, i / h->dv, i % h->dv)]));
+    guarded_free(scratch);
+    guarded_free(q.at);
     guarded_free(keys.whole);
     guarded_free(values.whole);
     return a;
 }
 
-static void attention_free(struct attention *a)
+static float read_at(const struct attention *a, int row, int channel)
 {
-    guarded_free(a->s);
-    guarded_free(a->inverse);
-    guarded_free(a->c);
+    return a->c.at[place(&a->c, a->before + row, channel)];
 }
 
-/* Row i against the formulas: scores, then weights (of the scores as the table rounded them), then
- * what is read. */
-static void check_row(const struct pcv_panel_kernels *k, const struct head *h,
-                      const struct attention *plain, const struct attention *a, int i, float scale)
+/* A key's score and weight by the formulas, and how wrong a table's weight may be, relatively: sums
+ * of products of this size are rounded, and so is the exponent. */
+struct weight {
+    double score, size, weight, wrong;
+};
+
+static void weights_of(const struct head *h, int i, float scale, struct weight *w)
 {
-    const float *s = plain->s + plain->first + i, *weight = a->s + a->first + i;
-    const int lanes = k->lanes;
     double top = -INFINITY, whole = 0;
 
     for (int j = 0; j < h->n; j++) {
-        double sum = 0, size = 0;
-
+        w[j] = (struct weight){0};
         for (int c = 0; c < h->dk; c++) {
-            sum += (double)h->q[i * h->dk + c] * h->keys[j * h->dk + c];
-            size += fabs((double)h->q[i * h->dk + c] * h->keys[j * h->dk + c]);
+            w[j].score += scale * (double)h->q[i * h->dk + c] * h->keys[j * h->dk + c];
+            w[j].size += fabs(scale * (double)h->q[i * h->dk + c] * h->keys[j * h->dk + c]);
         }
-        CHECK_ONE(s[j * lanes], sum, 1e-6 * size, "%s score of key %d, %d channels", table_name(k),
-                  j, h->dk);
-        top = fmax(top, s[j * lanes]);
+        top = fmax(top, w[j].score);
     }
     for (int j = 0; j < h->n; j++) {
-        const double t = scale * (s[j * lanes] - top), want = exp(t);
-
-        /* the exponent is rounded twice before it is one */
-        CHECK_ONE(weight[j * lanes], want, want * (2e-7 + 2e-7 * fabs(t)), "%s weight of key %d",
-                  table_name(k), j);
-        whole += weight[j * lanes];
+        w[j].weight = exp(w[j].score - top);
+        w[j].wrong = 4e-7 + 1e-6 * w[j].size + 2e-7 * (fabs(w[j].score) + fabs(top));
+        whole += w[j].weight;
     }
-    CHECK_ONE(a->inverse[a->first + i], 1 / whole, 1e-6 / whole, "%s sum of %d weights",
-              table_name(k), h->n);
-    for (int c = 0; c < h->dv; c++) {
-        double sum = 0, size = 0;
-
-        for (int j = 0; j < h->n; j++) {
-            sum += weight[j * lanes] / whole * h->values[j * h->dv + c];
-            size += fabs(weight[j * lanes] / whole * h->values[j * h->dv + c]);
-        }
-        CHECK_ONE(a->c[c * lanes + a->first + i], sum, 3e-6 * size, "%s channel %d of %d keys",
-                  table_name(k), c, h->n);
-    }
+    for (int j = 0; j < h->n; j++)
+        w[j].weight /= whole;
 }
 
-/* The bits of query `row` alone, at lane `width - 1`, keys in other blocks. */
+static void check_row(const struct pcv_panel_kernels *k, const struct head *h,
+                      const struct attention *a, int i, float scale)
+{
+    struct weight *w = calloc((size_t)h->n, sizeof(*w));
+
+    assert_non_null(w);
+    weights_of(h, i, scale, w);
+    for (int c = 0; c < h->dv; c++) {
+        double sum = 0, wrong = 0;
+
+        for (int j = 0; j < h->n; j++)
+            sum += w[j].weight * h->values[j * h->dv + c];
+        for (int j = 0; j < h->n; j++) {
+            const double value = fabs((double)h->values[j * h->dv + c]);
+
+            wrong += w[j].weight * (3e-6 * value + w[j].wrong * (value + fabs(sum)));
+        }
+        CHECK_ONE(read_at(a, i, c), sum, wrong, "%s channel %d of %d keys, scale %g", table_name(k),
+                  c, h->n, (double)scale);
+    }
+    free(w);
+}
+
+/* The bits of query `row` alone, at another lane, keys in other blocks. */
 static void check_alone(const struct pcv_panel_kernels *k, const struct head *h,
                         const struct attention *among, int row, float scale)
 {
-    const int width = 1 + random_int(&seed, k->lanes), block = 1 + random_int(&seed, h->n + 9);
-    struct attention a = attend(k, h, row, 1, width, block, scale);
+    const int before = random_int(&seed, 2 * k->lanes), block = 1 + random_int(&seed, h->n + 9);
+    struct attention a = attend(k, h, row, 1, before, block, scale);
 
-    for (int j = 0; j < h->n; j++)
-        CHECK_BITS(&a.s[j * k->lanes + a.first], &among->s[j * k->lanes + among->first + row], 1);
-    CHECK_BITS(&a.inverse[a.first], &among->inverse[among->first + row], 1);
-    for (int c = 0; c < h->dv; c++)
-        CHECK_BITS(&a.c[c * k->lanes + a.first], &among->c[c * k->lanes + among->first + row], 1);
-    attention_free(&a);
+    for (int c = 0; c < h->dv; c++) {
+        const float alone = read_at(&a, 0, c), together = read_at(among, row, c);
+
+        CHECK_BITS(&alone, &together, 1);
+    }
+    guarded_free(a.c.at);
 }
 
-/* All widths of query panels, keys from one to several panels in blocks of all sizes. */
+/* One to three panels of queries; keys from one to more than two chunks, in blocks of all sizes;
+ * scores from even ones to such that the largest outgrows what came before in some rows. */
 static void attention_matches_and_is_row_stable(void **state)
 {
+    static const float scales[] = {0.3f, 0.6f, 1.2f, 6};
+
     (void)state;
-    EACH_TABLE(k) for (int n = 1; n <= 130; n++) for (int way = 0; way < 3; way++)
+    EACH_TABLE(k) for (int n = 1; n <= 300; n += n < 130 ? 1 : 13) for (int way = 0; way < 3; way++)
     {
-        const int rows = 1 + random_int(&seed, k->lanes);
-        const int width = rows + random_int(&seed, k->lanes + 1 - rows);
+        const int rows = 1 + random_int(&seed, 2 * k->lanes);
         const int block = way == 0 ? n : 1 + random_int(&seed, n + 9);
-        const float scale = 0.3f * (float)(1 + n % 4);
+        const float scale = scales[(n + way) % 4];
         struct head h = head_new(rows, n, 1 + random_int(&seed, 40), 1 + random_int(&seed, 40));
-        struct attention plain = attend(k, &h, 0, rows, width, block, 0);
-        struct attention a = attend(k, &h, 0, rows, width, block, scale);
+        struct attention a = attend(k, &h, 0, rows, random_int(&seed, k->lanes), block, scale);
 
         for (int i = 0; i < rows; i++)
-            check_row(k, &h, &plain, &a, i, scale);
+            check_row(k, &h, &a, i, scale);
         check_alone(k, &h, &a, random_int(&seed, rows), scale);
-        attention_free(&plain);
-        attention_free(&a);
+        guarded_free(a.c.at);
         head_free(&h);
     }
 }
 
-/* ---- softmax where it is difficult ------------------------------------------------------------
+/* ---- where it is difficult --------------------------------------------------------------------
  */
 
-enum { KEYS = 37 };
+enum { KEYS = 2 * PCV_PANEL_KEYS + 37 };
 
-/* Lane `lane` gets x [KEYS], all others NaN; softmax; the lane back in x. Returns the inverse. */
-static float softmax_lane(const struct pcv_panel_kernels *k, int rows, int lane, float *x, int keys,
-                          float scale)
+/* A head of one channel whose scores are x [keys], for one query; values are 1 where `at` is the
+ * key and 0 elsewhere, or 1 everywhere for at < 0. What is read at the lane. */
+static float read_lane(const struct pcv_panel_kernels *k, int lane, float *x, int keys, int at,
+                       float scale)
 {
-    float s[KEYS * PCV_PANEL_MOST_LANES], inverse[PCV_PANEL_MOST_LANES];
+    float one = 1, values[KEYS], got;
+    struct head h = {1, keys, 1, 1, &one, x, values};
+    struct attention a;
 
-    for (int i = 0; i < keys * k->lanes; i++)
-        s[i] = i % k->lanes == lane ? x[i / k->lanes] : NAN;
-    k->softmax(s, inverse, rows, keys, scale);
     for (int j = 0; j < keys; j++)
-        x[j] = s[j * k->lanes + lane];
-    for (int i = 0; i < rows; i++)
-        assert_true(i == lane || isnan(inverse[i])); /* and NaN is not hidden */
-    return inverse[lane];
+        values[j] = at < 0 || j == at;
+    a = attend(k, &h, 0, 1, lane, 50, scale);
+    got = read_at(&a, 0, 0);
+    guarded_free(a.c.at);
+    return got;
 }
 
-static void softmax_of_equal_scores_is_even(void **state)
+static void equal_scores_weigh_the_same(void **state)
 {
-    static const float values[] = {0, -0.0f, 1e4f, -1e4f, 3e38f, -3e38f, 1e-40f};
+    static const float scores[] = {0, -0.0f, 1e4f, -1e4f, 3e38f, -3e38f, 1e-40f};
 
     (void)state;
     EACH_TABLE(k)
     for (int lane = 0; lane < k->lanes; lane++)
-        for (size_t v = 0; v < LEN(values); v++)
-            for (int keys = 1; keys <= KEYS; keys += 9) {
-                float x[KEYS], inverse;
+        for (size_t v = 0; v < LEN(scores); v++)
+            for (int keys = 1; keys <= KEYS; keys += 68) {
+                float x[KEYS];
 
                 for (int j = 0; j < keys; j++)
-                    x[j] = values[v];
-                inverse = softmax_lane(k, lane + 1, lane, x, keys, 0.7f);
-                for (int j = 0; j < keys; j++)
-                    assert_true(x[j] == 1);
-                assert_true(inverse == 1.0f / (float)keys);
+                    x[j] = scores[v];
+                CHECK_ONE(read_lane(k, lane, x, keys, keys / 2, 0.5f), 1.0 / keys, 3e-7 / keys,
+                          "%s of %d equal scores", table_name(k), keys);
             }
 }
 
-static void softmax_of_far_scores_picks_the_largest(void **state)
+static void the_largest_of_far_scores_is_read_alone(void **state)
 {
     (void)state;
-    EACH_TABLE(k) for (int lane = 0; lane < k->lanes; lane++) for (int at = 0; at < KEYS; at++)
+    EACH_TABLE(k) for (int at = 0; at < KEYS; at++)
     {
         float x[KEYS];
 
         for (int j = 0; j < KEYS; j++)
             x[j] = j == at ? 1e4f : j % 2 ? -1e4f : 9800;
-        assert_true(softmax_lane(k, k->lanes, lane, x, KEYS, 1) == 1);
-        for (int j = 0; j < KEYS; j++)
-            assert_true(x[j] == (j == at));
+        assert_true(fabsf(read_lane(k, at % k->lanes, x, KEYS, at, 1) - 1) < 3e-7f);
+        assert_true(read_lane(k, at % k->lanes, x, KEYS, (at + 1) % KEYS, 1) == 0);
+    }
+}
+
+/* Scores that climb: what was summed before must shrink, by how much the largest has grown. */
+static void sums_shrink_when_the_largest_grows(void **state)
+{
+    (void)state;
+    EACH_TABLE(k) for (int way = 0; way < 6; way++) /* exponents to 50: rounded by 2e-6, twice */
+    {
+        const int leap = 5 + 6 * way, before = PCV_PANEL_KEYS / 2;
+        float x[KEYS];
+        double whole = 0;
+
+        for (int j = 0; j < KEYS; j++) {
+            x[j] = (float)(j / PCV_PANEL_KEYS * leap);
+            whole += exp(x[j] - 2.0 * leap);
+        }
+        CHECK_ONE(read_lane(k, way, x, KEYS, before, 1), exp(-2.0 * leap) / whole,
+                  5e-6 * exp(-2.0 * leap) / whole, "%s: leaps of %d", table_name(k), leap);
+        CHECK_ONE(read_lane(k, way, x, KEYS, -1, 1), 1, 1e-6, "%s: leaps of %d", table_name(k),
+                  leap);
     }
 }
 
@@ -241,25 +270,27 @@ static void nan_stays_in_its_row(void **state)
     {
         const int rows = k->lanes;
         struct head h = head_new(rows, KEYS, 5, 6);
-        struct attention clean = attend(k, &h, 0, rows, rows, 20, 1), a;
+        struct attention clean = attend(k, &h, 0, rows, 0, 20, 1), a;
 
         h.q[bad * 5] = bad % 3 ? NAN : INFINITY; /* inf - inf */
-        a = attend(k, &h, 0, rows, rows, 20, 1);
+        a = attend(k, &h, 0, rows, 0, 20, 1);
         for (int i = 0; i < rows; i++)
             for (int c = 0; c < 6; c++) {
+                const float got = read_at(&a, i, c), was = read_at(&clean, i, c);
+
                 if (i == bad)
-                    assert_true(isnan(a.c[c * rows + i]));
+                    assert_true(isnan(got));
                 else
-                    CHECK_BITS(&a.c[c * rows + i], &clean.c[c * rows + i], 1);
+                    CHECK_BITS(&got, &was, 1);
             }
-        attention_free(&clean);
-        attention_free(&a);
+        guarded_free(clean.c.at);
+        guarded_free(a.c.at);
         head_free(&h);
     }
 }
 
-/* One score that is no number spoils the sum of its row, wherever it stands among the keys. */
-static void softmax_does_not_hide_nan(void **state)
+/* One score that is no number spoils its row, wherever it stands among the keys. */
+static void nan_among_scores_is_not_hidden(void **state)
 {
     (void)state;
     EACH_TABLE(k) for (int at = 0; at < KEYS; at++)
@@ -268,8 +299,7 @@ static void softmax_does_not_hide_nan(void **state)
 
         random_fill(&seed, x, KEYS, 0, 500);
         x[at] = NAN;
-        assert_true(isnan(softmax_lane(k, k->lanes, at % k->lanes, x, KEYS, 1)));
-        assert_true(isnan(x[at]));
+        assert_true(isnan(read_lane(k, at % k->lanes, x, KEYS, 0, 1)));
     }
 }
 
@@ -277,10 +307,11 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(attention_matches_and_is_row_stable),
-        cmocka_unit_test(softmax_of_equal_scores_is_even),
-        cmocka_unit_test(softmax_of_far_scores_picks_the_largest),
+        cmocka_unit_test(equal_scores_weigh_the_same),
+        cmocka_unit_test(the_largest_of_far_scores_is_read_alone),
+        cmocka_unit_test(sums_shrink_when_the_largest_grows),
         cmocka_unit_test(nan_stays_in_its_row),
-        cmocka_unit_test(softmax_does_not_hide_nan),
+        cmocka_unit_test(nan_among_scores_is_not_hidden),
     };
 
     return cmocka_run_group_tests(tests, find_tables, NULL);

@@ -154,6 +154,67 @@ static void runs_match(void **state)
                   random_int(&seed, 9), turn % 16);
 }
 
+/* Queries that are sums of parts against n keys; way: which parts there are. */
+static void check_query(const struct pcv_panel_kernels *k, int n, int rows, int way)
+{
+    const size_t step = (size_t)k->lanes + (size_t)(way & 1) * 5, all = (size_t)(n * k->lanes);
+    float *same = random_new(&seed, (size_t)n, 0, 1), *add = random_new(&seed, (size_t)n, 0, 1);
+    float *each = random_new(&seed, (size_t)n * step, 0, 1), *r = rows_new(k, 1, rows);
+    float *s = rows_new(k, n, rows), *max = guarded_new((size_t)k->lanes, 0.25f);
+    float *was = guarded_new(all, 0), *sum = guarded_new((size_t)k->lanes, 0.5f);
+    const struct pcv_query_terms t = {n, same, way & 2 ? each : NULL, step, r, add};
+
+    memcpy(was, s, all * sizeof(*s));
+    k->query_scores(s, max, &t, rows, way & 4);
+    CHECK_GUARDS(s, all);
+    CHECK_GUARDS(max, (size_t)k->lanes);
+    for (int q = 0; q < rows; q++) {
+        float most = 0.25f;
+
+        for (int j = 0; j < n; j++) {
+            const double parts = (double)same[j] +
+                                 (way & 2 ? each[(size_t)j * step + (size_t)q] : 0) +
+                                 (way & 4 ? was[j * k->lanes + q] : 0);
+            const float score = s[j * k->lanes + q];
+
+            CHECK_ONE(score, parts * r[q] + add[j], 3e-6, "%s score of %d keys", table_name(k), n);
+            most = score > most ? score : most;
+        }
+        assert_true(max[q] == most);
+    }
+    memcpy(was, s, all * sizeof(*s));
+    k->weights(s, max, sum, rows, n);
+    CHECK_GUARDS(s, all);
+    CHECK_GUARDS(sum, (size_t)k->lanes);
+    for (int q = 0; q < rows; q++) {
+        double total = 0.5;
+
+        for (int j = 0; j < n; j++) {
+            const double want = exp2((double)was[j * k->lanes + q] - max[q]);
+
+            CHECK_ONE(s[j * k->lanes + q], want, 1e-6 * want, "%s weight", table_name(k));
+            total += want;
+        }
+        CHECK_ONE(sum[q], total, 2e-6 * total, "%s sum of %d weights", table_name(k), n);
+    }
+    free(same);
+    free(add);
+    free(each);
+    guarded_free(r);
+    guarded_free(s);
+    guarded_free(max);
+    guarded_free(was);
+    guarded_free(sum);
+}
+
+static void queries_match(void **state)
+{
+    (void)state;
+    EACH_TABLE(k)
+    for (int turn = 0; turn < 200; turn++)
+        check_query(k, 1 + random_int(&seed, 40), 1 + random_int(&seed, k->lanes), turn % 8);
+}
+
 /* c += s^T x, wide and narrow, short and longer than a part. */
 static void sums_of_content_match(void **state)
 {
@@ -209,6 +270,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(runs_match),
+        cmocka_unit_test(queries_match),
         cmocka_unit_test(sums_of_content_match),
         cmocka_unit_test(planes_become_tokens),
     };
