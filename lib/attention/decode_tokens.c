@@ -283,7 +283,7 @@ static void gather_tile(const struct tile *t, const struct scratch *sc)
             for (int c = 0; g->kind == PCV_GROUP_DENSE && c < g->raw; c++)
                 for (int l = 0; l < part; l++)
                     x[c * lanes + l] =
-                        g->planes[c * t->s->tokens + pcv_decode_row(t->job, t->row0 + row + l)];
+                        pcv_group_content(g, pcv_decode_row(t->job, t->row0 + row + l), c);
         }
     }
 }

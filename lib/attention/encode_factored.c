@@ -244,7 +244,8 @@ static void start_segment(struct pass *p, const struct scratch *sc, int table_ro
 
         if (p->moving < 0 && is_small_table(p, g) && !g->ids && g->div == 1 && g->rows > 1)
             p->moving = j;
-        if (p->narrow < 0 && g->kind == PCV_GROUP_DENSE && g->raw <= PCV_ENCODE_NARROW)
+        if (p->narrow < 0 && g->kind == PCV_GROUP_DENSE && g->raw <= PCV_ENCODE_NARROW &&
+            g->content.row == 1)
             p->narrow = j;
     }
     for (int i = 0; i < p->npanels; i++)
@@ -299,11 +300,12 @@ static void find_content(struct pass *p, int64_t m0, int n, float *x)
     for (int j = 0; j < p->s->ngroups; j++) {
         const struct pcv_group *g = &p->s->group[j];
 
-        if (j == p->narrow) {
-            p->x[j] = (struct pcv_values){g->planes + m0, 1, (size_t)p->s->tokens};
+        if (g->kind == PCV_GROUP_DENSE && (j == p->narrow || g->content.channel == 1)) {
+            p->x[j] = g->content;
+            p->x[j].at += (size_t)m0 * g->content.row;
         } else if (g->kind == PCV_GROUP_DENSE) {
             p->x[j] = (struct pcv_values){x, (size_t)g->raw, 1};
-            p->k->transpose(x, g->planes + m0, p->s->tokens, n, g->raw);
+            p->k->transpose(x, g->content.at + m0, (int64_t)g->content.channel, n, g->raw);
             x += (size_t)TILE * (size_t)g->raw;
         } else if (is_direct(p, g)) {
             p->x[j] = (struct pcv_values){g->table + m0 * g->n, (size_t)g->n, 1};
@@ -321,7 +323,7 @@ static bool score_content(const struct pass *p, const struct panel *q, int n, fl
 
         if (width == 0 || j == p->narrow)
             continue;
-        multiply(p, q->rows, n, width, q->group[j].u, p->x[j].at, width, s, given);
+        multiply(p, q->rows, n, width, q->group[j].u, p->x[j].at, (int)p->x[j].row, s, given);
         given = true;
     }
     return given;

@@ -29,7 +29,7 @@ void pcv_group_add(const struct pcv_group *g, const float *own, float *all)
 }
 
 /* The group's share of token m: [n]. */
-static void group_value(const struct pcv_group *g, int64_t tokens, int64_t m, float *out)
+static void group_value(const struct pcv_group *g, int64_t m, float *out)
 {
     switch (g->kind) {
     case PCV_GROUP_TABLE:
@@ -38,10 +38,10 @@ static void group_value(const struct pcv_group *g, int64_t tokens, int64_t m, fl
     case PCV_GROUP_CONST: memcpy(out, g->value, (size_t)g->n * sizeof(float)); break;
     case PCV_GROUP_DENSE:
         for (int c = 0; c < g->n; c++) {
-            float v = g->lift ? g->lift_bias[c] : g->planes[c * tokens + m];
+            float v = g->lift ? g->lift_bias[c] : pcv_group_content(g, m, c);
 
             for (int j = 0; g->lift && j < g->raw; j++)
-                v += g->lift[c * g->raw + j] * g->planes[j * tokens + m];
+                v += g->lift[c * g->raw + j] * pcv_group_content(g, m, j);
             out[c] = v;
         }
         break;
@@ -53,7 +53,7 @@ void pcv_segment_token(const struct pcv_segment *s, int channels, int64_t m, flo
 {
     memset(out, 0, (size_t)channels * sizeof(float));
     for (int i = 0; i < s->ngroups; i++) {
-        group_value(&s->group[i], s->tokens, m, scratch);
+        group_value(&s->group[i], m, scratch);
         pcv_group_add(&s->group[i], scratch, out);
     }
 }
@@ -139,18 +139,18 @@ static void lift_forms(const struct pcv_group *g, double *out)
     }
 }
 
-/* Tokens whose sums are made together: plane after plane, as content lies. */
+/* Tokens whose sums are made together. */
 enum { TOGETHER = 256 };
 
 struct sums {
     double sum[TOGETHER], squares[TOGETHER];
 };
 
-static void content_sums(const struct pcv_group *g, int64_t tokens, int64_t m0, int n,
-                         struct sums *to)
+/* Plane after plane, as content lies. */
+static void plane_sums(const struct pcv_group *g, int64_t m0, int n, struct sums *to)
 {
     for (int c = 0; c < g->raw; c++) {
-        const float *x = g->planes + c * tokens + m0;
+        const float *x = g->content.at + m0 + (size_t)c * g->content.channel;
 
         for (int i = 0; i < n; i++) {
             to->sum[i] += x[i];
@@ -159,22 +159,39 @@ static void content_sums(const struct pcv_group *g, int64_t tokens, int64_t m0, 
     }
 }
 
-static void lifted_sums(const struct pcv_group *g, const double *form, int64_t tokens, int64_t m0,
-                        int n, struct sums *to)
+/* Token after token; every fourth channel apart, for one sum would wait for itself. */
+static void row_sums(const struct pcv_group *g, int64_t m0, int n, struct sums *to)
 {
+    for (int i = 0; i < n; i++) {
+        const float *x = g->content.at + (size_t)(m0 + i) * g->content.row;
+        double sum[4] = {0}, squares[4] = {0};
+
+        for (int c = 0; c < g->raw; c++, x += g->content.channel) {
+            sum[c % 4] += *x;
+            squares[c % 4] += (double)*x * *x;
+        }
+        to->sum[i] += sum[0] + sum[1] + (sum[2] + sum[3]);
+        to->squares[i] += squares[0] + squares[1] + (squares[2] + squares[3]);
+    }
+}
+
+static void lifted_sums(const struct pcv_group *g, const double *form, int64_t m0, int n,
+                        struct sums *to)
+{
+    const size_t step = g->content.channel;
     const int k = g->raw;
 
     for (int m = 0; m < n; m++) {
-        const float *d = g->planes + m0 + m;
+        const float *d = g->content.at + (size_t)(m0 + m) * g->content.row;
 
         to->sum[m] += form[2 * k + k * k];
         to->squares[m] += form[2 * k + k * k + 1];
         for (int i = 0; i < k; i++) {
-            const double x = d[i * tokens];
+            const double x = d[(size_t)i * step];
             double row = form[k + i];
 
             for (int j = 0; j < k; j++)
-                row += form[2 * k + i * k + j] * d[j * tokens];
+                row += form[2 * k + i * k + j] * d[(size_t)j * step];
             to->sum[m] += form[i] * x;
             to->squares[m] += row * x;
         }
@@ -244,9 +261,11 @@ void pcv_segment_stats(const struct pcv_segment *s, int channels, float eps, flo
             if (g->kind == PCV_GROUP_TABLE)
                 table_sums(g, of[i], m0, n, &of_block);
             else if (g->kind == PCV_GROUP_DENSE && g->lift)
-                lifted_sums(g, of[i], s->tokens, m0, n, &of_block);
+                lifted_sums(g, of[i], m0, n, &of_block);
+            else if (g->kind == PCV_GROUP_DENSE && g->content.row == 1)
+                plane_sums(g, m0, n, &of_block);
             else if (g->kind == PCV_GROUP_DENSE)
-                content_sums(g, s->tokens, m0, n, &of_block);
+                row_sums(g, m0, n, &of_block);
         }
         for (int i = 0; i < n; i++) {
             const double mu = of_block.sum[i] / channels;

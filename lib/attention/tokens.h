@@ -13,6 +13,8 @@
 #ifndef PCV_ATTENTION_TOKENS_H
 #define PCV_ATTENTION_TOKENS_H
 
+#include "lib/kernel/panel.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -37,7 +39,7 @@ struct pcv_group {
     int constant; /* index among the model's constant tables, or -1: made for this input */
 
     /* DENSE: without lift, n == raw */
-    const float *planes; /* [raw, M] */
+    struct pcv_values content; /* [M, raw]: one token after the other, or plane after plane */
     int raw;
     const float *lift, *lift_bias; /* [n, raw], [n]; NULL */
 
@@ -59,6 +61,12 @@ struct pcv_tokens {
 };
 
 int64_t pcv_tokens_count(const struct pcv_tokens *t);
+
+/* Number c of token m's content. */
+static inline float pcv_group_content(const struct pcv_group *g, int64_t m, int c)
+{
+    return g->content.at[(size_t)m * g->content.row + (size_t)c * g->content.channel];
+}
 
 /* Row of the table that token m reads. */
 static inline int pcv_group_row(const struct pcv_group *g, int64_t m)

@@ -1,4 +1,5 @@
 /* grid.c - numbers on a grid as tokens: content first, position channels after it, padding last. */
+#include "lib/attention/encode.h"
 #include "lib/input/fourier.h"
 #include "lib/input/input.h"
 #include "lib/kernel/gemm.h"
@@ -165,12 +166,15 @@ static int add_learned(struct pcv_input *in, const struct pcv_grid_adapter *a,
     return r;
 }
 
-/* Content of kept tokens, packed in place: plane after plane. */
-static void pack_planes(float *planes, int raw, int64_t tokens, const int32_t *kept, int64_t n)
+/* Content of kept tokens, packed in place. */
+static void pack_content(float *x, enum pcv_content_order order, int raw, int64_t tokens,
+                         const int32_t *kept, int64_t n)
 {
-    for (int c = 0; c < raw; c++)
+    for (int64_t i = 0; order == PCV_BY_TOKEN && i < n; i++)
+        memmove(x + i * raw, x + (int64_t)kept[i] * raw, (size_t)raw * sizeof(*x));
+    for (int c = 0; order == PCV_BY_PLANE && c < raw; c++)
         for (int64_t i = 0; i < n; i++)
-            planes[c * n + i] = planes[c * tokens + kept[i]];
+            x[c * n + i] = x[c * tokens + kept[i]];
 }
 
 static int check_size(const struct pcv_grid_adapter *g, const int *size, int64_t *tokens,
@@ -193,8 +197,9 @@ static int check_size(const struct pcv_grid_adapter *g, const int *size, int64_t
     return 0;
 }
 
-int pcv_grid_append(struct pcv_input *in, const struct pcv_adapter *a, float *planes,
-                    const int *size, const uint8_t *keep, struct pcv_err *e)
+int pcv_grid_append(struct pcv_input *in, const struct pcv_adapter *a, float *content,
+                    enum pcv_content_order order, const int *size, const uint8_t *keep,
+                    struct pcv_err *e)
 {
     const struct pcv_grid_adapter *g = &a->grid;
     struct pcv_segment *s;
@@ -207,13 +212,15 @@ int pcv_grid_append(struct pcv_input *in, const struct pcv_adapter *a, float *pl
     if (r < 0)
         return r;
     if (kept)
-        pack_planes(planes, g->raw, tokens, kept, n);
+        pack_content(content, order, g->raw, tokens, kept, n);
     s = pcv_input_segment(&in->tokens, a->channels, n);
     in->nsides = kept || in->tokens.nsegments > 1 ? 0 : g->axes;
     memcpy(in->sides, size, (size_t)in->nsides * sizeof(*size));
     add_range(s,
               (struct pcv_group){.kind = PCV_GROUP_DENSE,
-                                 .planes = planes,
+                                 .content = order == PCV_BY_TOKEN
+                                                ? (struct pcv_values){content, (size_t)g->raw, 1}
+                                                : (struct pcv_values){content, 1, (size_t)n},
                                  .raw = g->raw,
                                  .lift = g->lift,
                                  .lift_bias = g->lift_bias,
@@ -232,22 +239,34 @@ int pcv_grid_append(struct pcv_input *in, const struct pcv_adapter *a, float *pl
 /* ---- from tensors -------------------------------------------------------------------------------
  */
 
-/* [before, tokens] to [raw, tokens]: a linear map that is cheaper once per token than once per
- * query. */
-static int project(struct pcv_input *in, const struct pcv_grid_adapter *g, float **planes,
-                   int64_t tokens, struct pcv_err *e)
+/* How content stands: the encoder reads much of it token after token, and little of it plane after
+ * plane. */
+static enum pcv_content_order order_of(const struct pcv_grid_adapter *g)
 {
+    return g->raw > PCV_ENCODE_NARROW && !g->coordinates && !g->stem.weight ? PCV_BY_TOKEN
+                                                                            : PCV_BY_PLANE;
+}
+
+/* [before, tokens] to content: a linear map that is cheaper once per token than once per query. */
+static int project(struct pcv_input *in, const struct pcv_grid_adapter *g, const float *before,
+                   int64_t tokens, float **content, struct pcv_err *e)
+{
+    const int n = (int)tokens;
     float *out = pcv_input_take(in, (size_t)g->raw * (size_t)tokens, sizeof(float));
 
     if (!out)
         return pcv_fail(e, PCV_ENOMEM, "no memory for %lld tokens", (long long)tokens);
+    *content = out;
+    if (order_of(g) == PCV_BY_TOKEN) {
+        for (int64_t i = 0; i < tokens; i++)
+            memcpy(out + i * g->raw, g->project_bias, (size_t)g->raw * sizeof(*out));
+        pcv_gemm_tt(n, g->raw, g->before, before, n, g->project, g->before, out, g->raw, 1);
+        return 0;
+    }
     for (int c = 0; c < g->raw; c++)
         for (int64_t i = 0; i < tokens; i++)
             out[c * tokens + i] = g->project_bias[c];
-    pcv_gemm_nn(g->raw, (int)tokens, g->before, g->project, g->before, *planes, (int)tokens, out,
-                (int)tokens, 1);
-    pcv_input_drop(in, *planes);
-    *planes = out;
+    pcv_gemm_nn(g->raw, n, g->before, g->project, g->before, before, n, out, n, 1);
     return 0;
 }
 
@@ -317,29 +336,93 @@ static int64_t offset_of(const struct walk *w, int n, const int *count, const in
     return at;
 }
 
-/* Space to depth: plane (offsets within a patch.., channel), token (patch along each axis..). */
+/* Space to depth: channel (offsets within a patch.., channel), token (patch along each axis..), a
+ * row of tokens at a time. `to` [tokens, channels] in either order. */
 static void rearrange(const struct pcv_grid_adapter *g, const struct walk *w, const float *from,
-                      const int *tokens, float *planes)
+                      const int *tokens, enum pcv_content_order order, float *to)
 {
     const int last = g->axes - 1, n = tokens[last];
     const int64_t step = g->patch[last] * w->axis[last];
-    int64_t patch = 1, rows = 1;
+    int64_t patch = 1, rows = 1, next, plane;
 
     for (int i = 0; i < g->axes; i++) {
         patch *= g->patch[i];
         rows *= i < last ? tokens[i] : 1;
     }
-    for (int64_t d = 0; d < patch; d++) {
-        const float *corner = from + offset_of(w, g->axes, g->patch, NULL, d);
+    next = order == PCV_BY_TOKEN ? patch * w->channels : 1;
+    plane = order == PCV_BY_TOKEN ? 1 : rows * n;
+    for (int64_t row = 0; row < rows; row++, to += n * next) {
+        const float *first = from + offset_of(w, last, tokens, g->patch, row);
+        float *out = to;
 
-        for (int c = 0; c < w->channels; c++, corner += w->channel)
-            for (int64_t row = 0; row < rows; row++) {
-                const float *x = corner + offset_of(w, last, tokens, g->patch, row);
+        for (int64_t d = 0; d < patch; d++) {
+            const float *x = first + offset_of(w, g->axes, g->patch, NULL, d);
 
+            for (int c = 0; c < w->channels; c++, x += w->channel, out += plane)
                 for (int k = 0; k < n; k++)
-                    *planes++ = x[k * step];
-            }
+                    out[k * next] = x[k * step];
+        }
     }
+}
+
+/* Index of the first number that is not finite, or n. Many at a time: sums of x - x, which is 0 or
+ * NaN. */
+static int64_t first_not_finite(const float *x, int64_t n)
+{
+    enum { MANY = 64 };
+    int64_t i = 0;
+
+    for (; i + MANY <= n; i += MANY) {
+        float sum[8] = {0};
+
+        for (int j = 0; j < MANY; j += 8)
+            for (int k = 0; k < 8; k++)
+                sum[k] += x[i + j + k] - x[i + j + k];
+        if (sum[0] + sum[1] + sum[2] + sum[3] + sum[4] + sum[5] + sum[6] + sum[7] != 0)
+            break;
+    }
+    while (i < n && isfinite(x[i]))
+        i++;
+    return i;
+}
+
+/* Whether the tensor's elements stand in this order. */
+static bool stands_so(const struct pcv_adapter *a, const struct walk *w, bool last,
+                      enum pcv_content_order order)
+{
+    bool whole =
+        a->kind != PCV_INPUT_VIDEO && (w->channels == 1 || last == (order == PCV_BY_TOKEN));
+
+    for (int i = 0; i < a->grid.axes; i++)
+        whole &= a->grid.patch[i] == 1;
+    return whole;
+}
+
+/* The tensor's elements as content, projected where the model wants that. */
+static int content_of(struct pcv_input *in, const struct pcv_adapter *a, const struct walk *w,
+                      const float *numbers, size_t elements, bool last, const int *tokens,
+                      int64_t n, float **content, struct pcv_err *e)
+{
+    const struct pcv_grid_adapter *g = &a->grid;
+    const enum pcv_content_order order = g->project ? PCV_BY_PLANE : order_of(g);
+    float *own;
+    int r;
+
+    if (g->project && stands_so(a, w, last, order))
+        return project(in, g, numbers, n, content, e);
+    own = pcv_input_take(in, elements, sizeof(float));
+    if (!own)
+        return pcv_fail(e, PCV_ENOMEM, "no memory for %zu numbers", elements);
+    if (stands_so(a, w, last, order))
+        memcpy(own, numbers, elements * sizeof(float));
+    else
+        rearrange(g, w, numbers, tokens, order, own);
+    *content = own;
+    if (!g->project)
+        return 0;
+    r = project(in, g, own, n, content, e);
+    pcv_input_drop(in, own);
+    return r;
 }
 
 static int from_walk(struct pcv_input *in, const struct pcv_adapter *a, const float *numbers,
@@ -348,8 +431,8 @@ static int from_walk(struct pcv_input *in, const struct pcv_adapter *a, const fl
     const struct pcv_grid_adapter *g = &a->grid;
     const struct walk w = walk_of(a, size, last);
     int tokens[PCV_MAX_AXES] = {0}, r = 0;
-    int64_t n = 1, elements = w.channels;
-    float *planes;
+    int64_t n = 1, elements = w.channels, bad;
+    float *content;
 
     if (g->axes < 1) /* no layout makes one; told to the reader and to clang-tidy */
         return pcv_fail(e, PCV_ESHAPE, "a grid without axes");
@@ -361,23 +444,17 @@ static int from_walk(struct pcv_input *in, const struct pcv_adapter *a, const fl
         n *= tokens[i];
         elements *= size[i];
     }
-    for (int64_t i = 0; i < elements; i++)
-        if (!isfinite(numbers[i]))
-            return pcv_fail(e, PCV_ERANGE, "element %lld is not finite", (long long)i);
-    if (g->stem.weight) {
-        r = pcv_conv_stem_run(in, &g->stem, numbers, size[0], size[1], &planes, &tokens[0],
+    bad = first_not_finite(numbers, elements);
+    if (bad < elements)
+        return pcv_fail(e, PCV_ERANGE, "element %lld is not finite", (long long)bad);
+    if (g->stem.weight)
+        r = pcv_conv_stem_run(in, &g->stem, numbers, size[0], size[1], &content, &tokens[0],
                               &tokens[1], e);
-    } else {
-        planes = pcv_input_take(in, (size_t)elements, sizeof(float));
-        if (!planes)
-            return pcv_fail(e, PCV_ENOMEM, "no memory for %lld numbers", (long long)elements);
-        rearrange(g, &w, numbers, tokens, planes);
-    }
-    if (r == 0 && g->project)
-        r = project(in, g, &planes, n, e);
+    else
+        r = content_of(in, a, &w, numbers, (size_t)elements, last, tokens, n, &content, e);
     if (r == 0 && g->coordinates)
-        r = encode_coordinates(in, g, &planes, n, e);
-    return r < 0 ? r : pcv_grid_append(in, a, planes, tokens, keep, e);
+        r = encode_coordinates(in, g, &content, n, e);
+    return r < 0 ? r : pcv_grid_append(in, a, content, order_of(g), tokens, keep, e);
 }
 
 bool pcv_grid_channels_last(const struct pcv_adapter *a)

@@ -47,13 +47,16 @@ PCV_CHECK int pcv_text_from_utf8(struct pcv_input *in, const struct pcv_adapter 
 PCV_CHECK int pcv_text_from_ids(struct pcv_input *in, const struct pcv_adapter *a,
                                 const int64_t *ids, const uint8_t *keep, int n, struct pcv_err *e);
 
-/* Numbers on a grid. planes [raw, tokens] is the input's own (pcv_input_take); size in tokens by
- * axis; keep [tokens], 0 = left out (NULL keeps all). */
-PCV_CHECK int pcv_grid_append(struct pcv_input *in, const struct pcv_adapter *a, float *planes,
-                              const int *size, const uint8_t *keep, struct pcv_err *e);
+enum pcv_content_order { PCV_BY_PLANE, PCV_BY_TOKEN };
+
+/* Numbers on a grid. content, [raw, tokens] or by token, is the input's own (pcv_input_take); size
+ * in tokens by axis; keep [tokens], 0 = left out (NULL keeps all). */
+PCV_CHECK int pcv_grid_append(struct pcv_input *in, const struct pcv_adapter *a, float *content,
+                              enum pcv_content_order order, const int *size, const uint8_t *keep,
+                              struct pcv_err *e);
 
 /* From an adapter's tensor layout: numbers [elements] of one row of the batch, size by axis as the
- * tensor has it (pixels, frames, samples), checked and rearranged to planes. */
+ * tensor has it (pixels, frames, samples), checked and rearranged. */
 PCV_CHECK int pcv_grid_from_numbers(struct pcv_input *in, const struct pcv_adapter *a,
                                     const float *numbers, const int *size, const uint8_t *keep,
                                     struct pcv_err *e);

@@ -32,8 +32,8 @@ static void group(const struct feed *f, const struct pcv_group *g, int64_t token
     number(f, g->ids != NULL);
     if (g->ids)
         f->to(f->ctx, g->ids, (size_t)tokens * sizeof(*g->ids));
-    if (g->planes)
-        f->to(f->ctx, g->planes, (size_t)g->raw * (size_t)tokens * sizeof(*g->planes));
+    if (g->content.at)
+        f->to(f->ctx, g->content.at, (size_t)g->raw * (size_t)tokens * sizeof(*g->content.at));
     if (g->table && is_own(f->in, g->table))
         f->to(f->ctx, g->table, (size_t)g->rows * (size_t)g->n * sizeof(*g->table));
 }

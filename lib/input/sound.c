@@ -3,13 +3,13 @@
 #include "lib/input/spectrum.h"
 
 #include <math.h>
+#include <string.h>
 
-/* [n] samples to planes [patch, tokens]; the last patch is filled up with silence. */
-static void cut_patches(const float *samples, int64_t n, int patch, int64_t tokens, float *planes)
+/* [n] samples to tokens [tokens, patch]; the last patch is filled up with silence. */
+static void cut_patches(const float *samples, int64_t n, int patch, int64_t tokens, float *to)
 {
-    for (int k = 0; k < patch; k++)
-        for (int64_t i = 0; i < tokens; i++)
-            planes[k * tokens + i] = i * patch + k < n ? samples[i * patch + k] : 0;
+    memcpy(to, samples, (size_t)n * sizeof(*to));
+    memset(to + n, 0, (size_t)(tokens * patch - n) * sizeof(*to));
 }
 
 int pcv_sound_append(struct pcv_input *in, const struct pcv_adapter *a, const float *samples,
@@ -17,7 +17,7 @@ int pcv_sound_append(struct pcv_input *in, const struct pcv_adapter *a, const fl
 {
     const struct pcv_grid_adapter *g = &a->grid;
     int64_t tokens;
-    float *planes;
+    float *content;
     int size, r = 0;
 
     if (n < 1 || n > g->samples)
@@ -29,12 +29,14 @@ int pcv_sound_append(struct pcv_input *in, const struct pcv_adapter *a, const fl
     tokens =
         g->spectrum ? pcv_spectrum_frames(g->spectrum, n) : (n + g->patch[0] - 1) / g->patch[0];
     size = (int)tokens;
-    planes = pcv_input_take(in, (size_t)g->raw * (size_t)tokens, sizeof(float));
-    if (!planes)
+    content = pcv_input_take(in, (size_t)g->raw * (size_t)tokens, sizeof(float));
+    if (!content)
         return pcv_fail(e, PCV_ENOMEM, "no memory for %lld tokens", (long long)tokens);
     if (g->spectrum)
-        r = pcv_spectrum_run(g->spectrum, samples, n, planes, e);
+        r = pcv_spectrum_run(g->spectrum, samples, n, content, e);
     else
-        cut_patches(samples, n, g->patch[0], tokens, planes);
-    return r < 0 ? r : pcv_grid_append(in, a, planes, &size, NULL, e);
+        cut_patches(samples, n, g->patch[0], tokens, content);
+    return r < 0 ? r
+                 : pcv_grid_append(in, a, content, g->spectrum ? PCV_BY_PLANE : PCV_BY_TOKEN, &size,
+                                   NULL, e);
 }

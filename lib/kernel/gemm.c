@@ -20,3 +20,10 @@ void pcv_gemm_nn(int m, int n, int k, const float *a, int lda, const float *b, i
     cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, m, n, k, 1.0f, a, lda, b, ldb,
                 accumulate ? 1.0f : 0.0f, c, ldc);
 }
+
+void pcv_gemm_tt(int m, int n, int k, const float *a, int lda, const float *w, int ldw, float *c,
+                 int ldc, int accumulate)
+{
+    cblas_sgemm(CblasRowMajor, CblasTrans, CblasTrans, m, n, k, 1.0f, a, lda, w, ldw,
+                accumulate ? 1.0f : 0.0f, c, ldc);
+}

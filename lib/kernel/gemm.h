@@ -18,4 +18,8 @@ void pcv_gemm_nt(int m, int n, int k, const float *a, int lda, const float *w, i
 void pcv_gemm_nn(int m, int n, int k, const float *a, int lda, const float *b, int ldb, float *c,
                  int ldc, int accumulate);
 
+/* C[m,n] = A[k,m]^T W[n,k]^T, or C += ... with accumulate. */
+void pcv_gemm_tt(int m, int n, int k, const float *a, int lda, const float *w, int ldw, float *c,
+                 int ldc, int accumulate);
+
 #endif

@@ -259,6 +259,21 @@ static void axes_of(const struct pcv_adapter *a, const struct pcv_tensor *t, int
     }
 }
 
+/* Elements [from, from + n) as floats: where they lie, if they are, or converted (*own, pcv_free).
+ * NULL: no memory. */
+static const float *floats_of(const struct pcv_tensor *t, int64_t from, int64_t n, float **own)
+{
+    const char *at = (const char *)t->data + (size_t)from * pcv_dtype_size(t->dtype);
+
+    *own = NULL;
+    if (t->dtype == PCV_F32 && (uintptr_t)at % _Alignof(float) == 0)
+        return (const float *)(const void *)at;
+    *own = pcv_alloc((size_t)n, sizeof(**own));
+    if (*own)
+        pcv_tensor_to_f32(t, from, n, *own);
+    return *own;
+}
+
 static int grid_row(struct pcv_input *in, const struct pcv_adapter *a, const struct pcv_tensor *t,
                     const struct pcv_tensor *mask, int64_t row, struct pcv_err *e)
 {
@@ -266,7 +281,8 @@ static int grid_row(struct pcv_input *in, const struct pcv_adapter *a, const str
     int64_t axis[PCV_MAX_AXES];
     int size[PCV_MAX_AXES];
     uint8_t *keep = NULL;
-    float *numbers;
+    const float *numbers;
+    float *own = NULL;
     int r = 0;
 
     axes_of(a, t, axis);
@@ -281,9 +297,8 @@ static int grid_row(struct pcv_input *in, const struct pcv_adapter *a, const str
     r = mask_of(a, mask, axis, a->grid.axes, row, &keep, e);
     if (r < 0)
         return r;
-    numbers = malloc((size_t)each * sizeof(*numbers));
+    numbers = floats_of(t, row * each, each, &own);
     if (numbers) {
-        pcv_tensor_to_f32(t, row * each, each, numbers);
         r = a->grid.samples ? pcv_sound_append(in, a, numbers, each, e)
                             : pcv_grid_from_numbers(in, a, numbers, size, keep, e);
     } else {
@@ -291,7 +306,7 @@ static int grid_row(struct pcv_input *in, const struct pcv_adapter *a, const str
     }
     if (r < 0)
         pcv_err_at(e, "%s", a->tensor.name);
-    free(numbers);
+    pcv_free(own);
     free(keep);
     return r;
 }
@@ -313,7 +328,7 @@ static int caller_queries(struct pcv_input *in, const struct pcv_tensor *t, int 
 {
     const int64_t rows = t->shape[0], width = t->shape[1];
     struct pcv_segment *s;
-    float *numbers, *planes;
+    float *numbers;
 
     if (rows > most) {
         pcv_fail(e, PCV_ELIMIT, "%lld output queries, at most %d are served", (long long)rows,
@@ -321,8 +336,7 @@ static int caller_queries(struct pcv_input *in, const struct pcv_tensor *t, int 
         return pcv_err_at(e, "%s", t->name);
     }
     numbers = pcv_input_take(in, (size_t)(rows * width), sizeof(float));
-    planes = pcv_input_take(in, (size_t)(rows * width), sizeof(float));
-    if (!numbers || !planes)
+    if (!numbers)
         return pcv_fail(e, PCV_ENOMEM, "no memory for %lld output queries", (long long)rows);
     pcv_tensor_to_f32(t, 0, rows * width, numbers);
     for (int64_t i = 0; i < rows * width; i++) {
@@ -330,7 +344,6 @@ static int caller_queries(struct pcv_input *in, const struct pcv_tensor *t, int 
             pcv_fail(e, PCV_ERANGE, "element %lld is not finite", (long long)i);
             return pcv_err_at(e, "%s", t->name);
         }
-        planes[i % width * rows + i / width] = numbers[i];
     }
     s = pcv_input_segment(&in->queries, (int)width, rows);
     s->ngroups = 1;
@@ -338,7 +351,7 @@ static int caller_queries(struct pcv_input *in, const struct pcv_tensor *t, int 
                                      .n = (int)width,
                                      .nranges = 1,
                                      .range = {{0, (int)width}},
-                                     .planes = planes,
+                                     .content = {numbers, (size_t)width, 1},
                                      .raw = (int)width,
                                      .constant = -1};
     return 0;

@@ -37,7 +37,10 @@ static inline struct pcv_group random_group(uint64_t *seed, enum flavour f, int 
     if (f == CONTENT || f == LIFTED) {
         g.kind = PCV_GROUP_DENSE;
         g.raw = f == LIFTED ? 1 + random_int(seed, n) : n;
-        g.planes = random_floats(seed, (size_t)(g.raw * tokens), -0.2f, 1);
+        g.content = (struct pcv_values){random_floats(seed, (size_t)(g.raw * tokens), -0.2f, 1), 1,
+                                        (size_t)tokens};
+        if (random_int(seed, 2)) /* token after token */
+            g.content.row = (size_t)g.raw, g.content.channel = 1;
     }
     if (f == LIFTED) {
         g.lift = random_floats(seed, (size_t)(n * g.raw), 0, 1);
@@ -107,10 +110,10 @@ static inline void plain_token(const struct pcv_segment *s, int channels, int64_
                 double v = g->kind == PCV_GROUP_TABLE   ? g->table[row * g->n + own]
                            : g->kind == PCV_GROUP_CONST ? g->value[own]
                            : g->lift                    ? g->lift_bias[own]
-                                                        : g->planes[own * s->tokens + m];
+                                                        : pcv_group_content(g, m, own);
 
                 for (int j = 0; g->kind == PCV_GROUP_DENSE && g->lift && j < g->raw; j++)
-                    v += (double)g->lift[own * g->raw + j] * g->planes[j * s->tokens + m];
+                    v += (double)g->lift[own * g->raw + j] * pcv_group_content(g, m, j);
                 out[g->range[r].from + c] += v;
             }
     }

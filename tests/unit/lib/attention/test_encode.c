@@ -216,8 +216,8 @@ static void long_tables_wrap(void **state)
     (void)state;
     t.segment[0] = random_segment(&seed, C, 1100, f, 2);
     t.segment[0].tokens = 2500; /* the table has 1100 rows */
-    t.segment[0].group[0].planes =
-        random_floats(&seed, (size_t)(t.segment[0].group[0].raw * 2500), 0, 1);
+    t.segment[0].group[0].content = (struct pcv_values){
+        random_floats(&seed, (size_t)(t.segment[0].group[0].raw * 2500), 0, 1), 1, 2500};
     check_ways(w, &t);
 }
 
@@ -249,7 +249,7 @@ static void the_maximum_may_come_late(void **state)
         planes = random_floats(&seed, (size_t)(s->group[0].raw * s->tokens), 0, 1);
         for (int64_t j = 0; j < s->group[0].raw * s->tokens; j++)
             planes[j] *= 0.01f + 0.003f * (float)(j % s->tokens) * (float)(1 + i);
-        s->group[0].planes = planes;
+        s->group[0].content = (struct pcv_values){planes, 1, (size_t)s->tokens};
     }
     check_ways(w, &t);
 }

@@ -123,7 +123,7 @@ static void content_far_from_zero(void **state)
     t.segment[0].group[0].range[0].from = 0;
     t.segment[0].group[0].range[0].n = 16;
     planes = random_floats(&seed, 16 * 50, 1000, 1);
-    t.segment[0].group[0].planes = planes;
+    t.segment[0].group[0].content = (struct pcv_values){planes, 1, 50};
     finish_tokens(&t);
     for (int m = 0; m < 50; m++) {
         double mean = 0, var = 0;
