@@ -60,7 +60,7 @@ struct pcv_grid_adapter {
     bool coordinates;       /* Fourier features of the content itself, which is coordinates */
     bool fixed;             /* size is the only one; otherwise the usual one */
     int size[PCV_MAX_AXES]; /* in tokens */
-    const float *axis_table[PCV_MAX_AXES]; /* fixed Fourier: [size, 1 + 2 bands] */
+    const float *axis_table[PCV_MAX_AXES]; /* Fourier, of `size`: [size, 1 + 2 bands], or NULL */
     int position_channels;
     const float *positions; /* learned: [tokens, position_channels] (projected) */
     const float *pad;       /* [npad] the same for all tokens */

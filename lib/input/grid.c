@@ -86,7 +86,7 @@ static int add_fourier(struct pcv_input *in, const struct pcv_grid_adapter *a,
 
     for (int axis = 0; axis < a->axes && r == 0; axis++) {
         struct pcv_group *g = &s->group[s->ngroups++];
-        const float *table = a->axis_table[axis];
+        const float *table = size[axis] == a->size[axis] || a->shorter ? a->axis_table[axis] : NULL;
 
         if (!table) {
             float *own = pcv_input_take(in, (size_t)size[axis] * (1 + 2 * a->bands), sizeof(float));

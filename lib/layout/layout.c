@@ -1,6 +1,7 @@
 #include "lib/layout/layout.h"
 
 #include "lib/base/mem.h"
+#include "lib/input/fourier.h"
 #include "lib/input/spectrum.h"
 #include "lib/layout/deepmind.h"
 
@@ -9,6 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+enum {
+    USUAL_NUMBERS = 4 << 20
+}; /* of a table that is kept; a larger one is made when it is read */
 
 /* config.json; a checkpoint of DeepMind's may go without. */
 static int open_config(struct pcv_config **ret, const char *dir, const struct pcv_weights *w,
@@ -31,8 +36,30 @@ static bool is_native(const char *dir)
     return access(path, F_OK) == 0 || errno != ENOENT;
 }
 
-int pcv_layout_read(struct pcv_blueprint *bp, const char *dir, struct pcv_weights *w,
-                    struct pcv_err *e)
+/* Fourier positions of the usual size, once for all inputs that have it. */
+static int usual_positions(struct pcv_blueprint *bp, struct pcv_err *e)
+{
+    for (int i = 0; i < bp->ninputs; i++) {
+        struct pcv_grid_adapter *g = &bp->input[i].grid;
+        const size_t width = 1 + 2 * (size_t)g->bands;
+
+        for (int axis = 0; axis < g->axes && g->position == PCV_POSITION_FOURIER; axis++) {
+            float *table;
+
+            if (g->axis_table[axis] || (size_t)g->size[axis] * width > USUAL_NUMBERS)
+                continue;
+            table = pcv_blueprint_own(bp, (size_t)g->size[axis] * width, e);
+            if (!table)
+                return PCV_ENOMEM;
+            pcv_fourier_axis(table, g->size[axis], g->bands, g->max_resolution[axis]);
+            g->axis_table[axis] = table;
+        }
+    }
+    return 0;
+}
+
+static int read_directory(struct pcv_blueprint *bp, const char *dir, struct pcv_weights *w,
+                          struct pcv_err *e)
 {
     struct pcv_config *c;
     int r;
@@ -63,6 +90,14 @@ int pcv_layout_read(struct pcv_blueprint *bp, const char *dir, struct pcv_weight
         pcv_err_at(e, "%s", dir);
     pcv_config_close(c);
     return r;
+}
+
+int pcv_layout_read(struct pcv_blueprint *bp, const char *dir, struct pcv_weights *w,
+                    struct pcv_err *e)
+{
+    const int r = read_directory(bp, dir, w, e);
+
+    return r < 0 ? r : usual_positions(bp, e);
 }
 
 float *pcv_blueprint_own(struct pcv_blueprint *bp, size_t count, struct pcv_err *e)
