@@ -227,14 +227,20 @@ void srv_flow_set_gauges(struct srv_flow *f)
     }
 }
 
-/* ---- the pool ---------------------------------------------------------------------------------
+/* ---- other threads
+ * ---------------------------------------------------------------------------------
  */
 
-void srv_flow_submit(struct srv_request *r, uv_work_cb work, uv_after_work_cb after)
+void srv_flow_lend(struct srv_request *r)
 {
     r->held = r->x;
     srv_exchange_hold(r->held);
     r->flow->elsewhere++;
+}
+
+void srv_flow_submit(struct srv_request *r, uv_work_cb work, uv_after_work_cb after)
+{
+    srv_flow_lend(r);
     r->work.data = r;
     uv_queue_work(r->flow->c.loop, &r->work, work, after);
 }

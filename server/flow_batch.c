@@ -35,6 +35,14 @@ static void join(struct srv_request *r, struct srv_flight *flight, bool alone)
     b->nitems += j->nrun;
 }
 
+/* The lane's thread. */
+static void after(struct srv_batch *b)
+{
+    const struct srv_flight *flight = b->data;
+    for (int i = 0; i < flight->n && !b->code; i++)
+        srv_flow_reply_early(flight->requests[i], b);
+}
+
 /* Publishes n requests of one model as a batch. */
 static void publish(struct srv_flow *f, int lane, int n, uint64_t now)
 {
@@ -47,15 +55,16 @@ static void publish(struct srv_flow *f, int lane, int n, uint64_t now)
                                        .model = m->engine,
                                        .max_items = (int)m->config->max_batch,
                                        .items = flight->items,
-                                       .data = flight};
+                                       .data = flight,
+                                       .after = after};
     for (int i = 0; i < n; i++) {
         struct srv_request *r = request_of(f->taken[i]);
         srv_request_move(r, SRV_RUNNING);
         r->started_ns = now;
         flight->requests[i] = r;
         join(r, flight, n == 1);
+        srv_flow_lend(r);
     }
-    f->elsewhere += n;
     srv_lanes_run(f->lanes, &flight->batch);
 }
 
@@ -133,7 +142,7 @@ static void account(struct srv_flow *f, const struct srv_flight *flight, struct 
 /* It was computed: what is to be kept gets its handles, and the rest is the reply's. */
 static void finished(struct srv_request *r)
 {
-    if ((r->code = srv_flow_keep(r)))
+    if (!r->encoded && (r->code = srv_flow_keep(r)))
         srv_flow_fail_code(r);
     else if (r->wire->stream)
         srv_flow_stream(r);
@@ -144,20 +153,14 @@ static void finished(struct srv_request *r)
 /* One request of a finished batch. */
 static void computed(struct srv_request *r, const struct srv_batch *b)
 {
-    r->flow->elsewhere--;
+    srv_flow_retrieve(r);
     srv_flow_settle(r);
     if (r->state == SRV_ORPHAN) {
         srv_flow_drop(r);
         return;
     }
-    r->computed_ns = b->finished_ns;
-    r->started_ns = b->started_ns;
-    r->queue_s += (double)(b->started_ns - r->queued_ns) / 1e9;
-    r->encode_s += b->timing.encode_s;
-    r->process_s += b->timing.process_s;
-    r->decode_s += b->timing.decode_s;
-    if (!r->batch_items)
-        r->batch_items = b->nitems < b->max_items ? b->nitems : b->max_items;
+    if (!r->encoded)
+        srv_flow_note_batch(r, b);
     if (!b->code) {
         finished(r);
         return;

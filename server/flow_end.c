@@ -209,15 +209,42 @@ static void on_encoded(uv_work_t *w, int status)
         encoded(r);
 }
 
+/* Too long for the loop, or for a lane that others wait for. Any thread. */
+static bool is_long(const struct srv_request *r)
+{
+    return 4 * srv_results_size(r->model->engine, r->job) > r->flow->c.config->server_inline_limit;
+}
+
+void srv_flow_note_batch(struct srv_request *r, const struct srv_batch *b)
+{
+    r->computed_ns = b->finished_ns;
+    r->started_ns = b->started_ns;
+    r->queue_s += (double)(b->started_ns - r->queued_ns) / 1e9;
+    r->encode_s += b->timing.encode_s;
+    r->process_s += b->timing.process_s;
+    r->decode_s += b->timing.decode_s;
+    if (!r->batch_items)
+        r->batch_items = b->nitems < b->max_items ? b->nitems : b->max_items;
+}
+
+void srv_flow_reply_early(struct srv_request *r, const struct srv_batch *b)
+{
+    if (r->wire->keep_ms || r->wire->stream || atomic_load(&r->cancelled) || is_long(r))
+        return;
+    srv_flow_note_batch(r, b);
+    encode(r, r->held);
+    r->encoded = true;
+}
+
 void srv_flow_reply(struct srv_request *r)
 {
-    int64_t bytes = 4 * srv_results_size(r->model->engine, r->job);
     srv_request_move(r, SRV_REPLYING);
-    if (bytes > r->flow->c.config->server_inline_limit) {
+    if (!r->encoded && is_long(r)) {
         srv_flow_submit(r, on_encode, on_encoded);
         return;
     }
-    encode(r, r->x);
+    if (!r->encoded)
+        encode(r, r->x);
     encoded(r);
 }
 

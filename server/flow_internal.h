@@ -41,9 +41,11 @@ struct srv_flow {
 
 /* ---- flow.c */
 void srv_flow_queue(struct srv_request *r);
-/* Pool work that reads the exchange. */
+/* To another thread, which reads the exchange; and back. */
+void srv_flow_lend(struct srv_request *r);
+void srv_flow_retrieve(struct srv_request *r);
+/* Pool work; after retrieves. */
 void srv_flow_submit(struct srv_request *r, uv_work_cb work, uv_after_work_cb after);
-void srv_flow_retrieve(struct srv_request *r); /* in after */
 
 /* ---- flow_share.c */
 bool srv_flow_caches(const struct srv_flow *f); /* inputs are known by their keys */
@@ -76,7 +78,10 @@ void srv_flow_fail(struct srv_request *r, int status, const char *code, double r
 void srv_flow_fail_code(struct srv_request *r); /* the same for r->code, r->err */
 void srv_flow_reject(struct srv_request *r, enum srv_verdict v, double retry_s);
 void srv_flow_reply(struct srv_request *r); /* its results are there */
-void srv_flow_drop(struct srv_request *r);  /* an orphan that came home: DONE */
+/* The lane's thread: what the batch took, and the body where the loop would make it. */
+void srv_flow_reply_early(struct srv_request *r, const struct srv_batch *b);
+void srv_flow_note_batch(struct srv_request *r, const struct srv_batch *b);
+void srv_flow_drop(struct srv_request *r); /* an orphan that came home: DONE */
 void srv_flow_expire(struct srv_flow *f, uint64_t now_ns);
 void srv_flow_set_deadline(struct srv_request *r, uint64_t deadline_ns);
 

@@ -183,6 +183,8 @@ static void compute(struct lane *lane, struct srv_batch *b)
         b->timing.tiles += t.tiles;
     }
     b->finished_ns = srv_now_ns();
+    if (b->after)
+        b->after(b);
 }
 
 static void bring_back(struct srv_lanes *l, struct srv_batch *b)

@@ -21,6 +21,8 @@ struct srv_batch {
     struct pcv_item *items; /* [nitems] */
     int nitems;
     void *data; /* the caller's */
+    void (*after)(
+        struct srv_batch *b); /* called by the lane's thread once it is computed, or NULL */
     /* Out. */
     int code; /* 0 or PCV_E*, and err says why */
     struct pcv_err err;

@@ -21,10 +21,11 @@
  *           nobody: who waits makes no one wait. The loop owns everything.
  * QUEUED    the batcher borrows the ticket. Inputs that nobody else computes are its lead. The loop
  *           owns everything.
- * RUNNING   a lane owns the job's inputs, items and numbers, and fills kept latents that it leads.
- *           They become others' when it comes home, also as an orphan.
- * REPLYING  the body is made from the job: here, or by a pool thread that then owns wire, job, err
- *           and body, with the exchange held.
+ * RUNNING   a lane owns wire, job, err and body, with the exchange held, and fills kept latents
+ * that it leads. They become others' when it comes home, also as an orphan. The lane makes the
+ *           body, too, unless that is long, or has to name handles.
+ * REPLYING  the body is made from the job, if the lane has not: here, or by a pool thread that then
+ *           owns wire, job, err and body, with the exchange held.
  * SENDING   a stream's lines are on their way; nothing of it is computed. The loop owns everything.
  * ORPHAN    answered 504, or its client vanished, while another thread has it: `cancelled` is set,
  *           forwards look at it between layers, and what comes out is dropped, but for latents that
@@ -64,7 +65,7 @@ struct srv_request {
     struct srv_flow *flow;
     struct srv_model *model;
     struct srv_exchange *x;    /* NULL when gone */
-    struct srv_exchange *held; /* while the pool reads it, else NULL */
+    struct srv_exchange *held; /* while another thread reads it, else NULL */
     atomic_bool cancelled;
 
     struct srv_source source;
@@ -91,7 +92,8 @@ struct srv_request {
     double adapt_s, queue_s, encode_s, process_s, decode_s; /* the batches', for the last three */
     int batch_items;
 
-    struct srv_body_made made; /* REPLYING: the reply, or lines of it, own */
+    struct srv_body_made made; /* the reply, or lines of it, own */
+    bool encoded;              /* by the lane: made is there, or code */
 };
 
 /* own: the flow's, srv_request_settle frees it. NULL without memory. State PARSED. */

@@ -198,14 +198,20 @@ static void lifted_sums(const struct pcv_group *g, const double *form, int64_t m
     }
 }
 
+/* Rows follow one another, each for div tokens: divisions would take longer than all the rest. */
 static void table_sums(const struct pcv_group *g, const double *by_row, int64_t m0, int n,
                        struct sums *to)
 {
-    for (int i = 0; i < n; i++) {
-        const double *of_row = by_row + 2 * (size_t)pcv_group_row(g, m0 + i);
+    int row = pcv_group_row(g, m0);
+    int64_t left = g->ids ? 1 : g->div - m0 % g->div; /* tokens that have this row still */
 
-        to->sum[i] += of_row[0];
-        to->squares[i] += of_row[1];
+    for (int i = 0; i < n; i++) {
+        to->sum[i] += by_row[2 * row];
+        to->squares[i] += by_row[2 * row + 1];
+        if (--left > 0 || i + 1 == n)
+            continue;
+        left = g->ids ? 1 : g->div;
+        row = g->ids ? g->ids[m0 + i + 1] : row + 1 < g->rows ? row + 1 : 0;
     }
 }
 
