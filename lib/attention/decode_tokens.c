@@ -79,6 +79,7 @@ struct scratch {
     float *x;      /* content of the tile in panels [raw]; plain: [tile, q_dim] */
     float *r;      /* by panel */
     float *panels; /* the layer's rows */
+    float *logits; /* [width], in panels */
     float *out;    /* [tile, q_dim] */
     float *own;    /* [tile, q_dim] */
     struct heed head;
@@ -97,6 +98,7 @@ static struct scratch carve(struct pcv_bump *b, const struct pcv_decoder *d)
         .x = pcv_take(b, lanes * l->q_dim),
         .r = pcv_take(b, lanes),
         .panels = pcv_take(b, lanes * (size_t)l->q_dim),
+        .logits = pcv_take(b, lanes * (size_t)d->width),
         .out = pcv_take(b, rows * l->q_dim),
         .own = pcv_take(b, rows * l->q_dim),
         .head =
@@ -514,11 +516,50 @@ static void plain_tile(const struct pcv_decoder *d, const struct pcv_kernels *k,
     pcv_layer_tail(l, k, rows, sc->ctx, sc->out, sc->out, sc->tail);
 }
 
+/* The residual, if any, and the out projection's bias: what heads are added to, in panels. */
+static void start_rows(const struct tile *t, const struct scratch *sc)
+{
+    const struct pcv_layer *l = t->d->layer;
+    const int c = l->d.q_dim;
+
+    if (l->d.residual)
+        write_queries(t->d, t->job, t->row0, t->rows, sc->out, sc->own);
+    else
+        memset(sc->out, 0, (size_t)t->rows * (size_t)c * sizeof(float));
+    for (int i = 0; l->out.b && i < t->rows; i++)
+        for (int j = 0; j < c; j++)
+            sc->out[(size_t)i * c + j] += l->out.b[j];
+    pcv_rows_to_panels(t->k, sc->panels, sc->out, (size_t)c, t->rows, c);
+}
+
+/* The task's head, or a copy without one: rows of logits. */
+static void finish_rows(const struct tile *t, const struct scratch *sc)
+{
+    const struct pcv_decoder *d = t->d;
+    const int c = d->layer->d.q_dim;
+    const size_t lanes = (size_t)t->k->lanes;
+    const struct pcv_product p = {
+        .rows = t->rows,
+        .n = d->width,
+        .k = c,
+        .a = sc->panels,
+        .a_step = (size_t)c * lanes,
+        .w = d->head.w,
+        .ldw = (size_t)c,
+        .bias = d->head.b,
+        .c = sc->logits,
+        .c_step = (size_t)d->width * lanes,
+    };
+
+    if (d->head.w)
+        t->k->product(&p);
+    pcv_panels_to_rows(t->k, t->job->logits + (size_t)t->row0 * (size_t)d->width,
+                       d->head.w ? sc->logits : sc->panels, t->rows, d->width);
+}
+
 void pcv_decode_tokens_tile(const struct pcv_decoder *d, const struct pcv_kernels *k,
                             const struct pcv_decode_job *job, int row0, int rows, float *scratch)
 {
-    const struct pcv_layer *l = d->layer;
-    const int c = l->d.q_dim;
     struct pcv_bump item = {.base = job->item_scratch}, mine = {.base = scratch};
     const struct prepared p = prepared_of(&item, d);
     const struct scratch sc = carve(&mine, d);
@@ -526,21 +567,13 @@ void pcv_decode_tokens_tile(const struct pcv_decoder *d, const struct pcv_kernel
 
     if (job->plain) {
         plain_tile(d, k, job, &p, row0, rows, &sc);
-    } else {
-        if (l->d.residual)
-            write_queries(d, job, row0, rows, sc.out, sc.own);
-        for (int i = 0; i < rows; i++) {
-            if (!l->d.residual)
-                memset(sc.out + (size_t)i * c, 0, (size_t)c * sizeof(float));
-            if (l->out.b)
-                k->axpy(sc.out + (size_t)i * c, 1.0f, l->out.b, c);
-        }
-        pcv_rows_to_panels(k->panel, sc.panels, sc.out, (size_t)c, rows, c);
-        gather_tile(&t, &sc);
-        for (t.h = 0; t.h < l->d.heads; t.h++)
-            attend(&t, &sc);
-        pcv_layer_mlp_panels(l, k->panel, rows, sc.panels, sc.tail);
-        pcv_panels_to_rows(k->panel, sc.out, sc.panels, rows, c);
+        pcv_decode_head(d, k, rows, sc.out, job->logits + (size_t)row0 * d->width, false);
+        return;
     }
-    pcv_decode_head(d, k, rows, sc.out, job->logits + (size_t)row0 * d->width, false);
+    start_rows(&t, &sc);
+    gather_tile(&t, &sc);
+    for (t.h = 0; t.h < d->layer->d.heads; t.h++)
+        attend(&t, &sc);
+    pcv_layer_mlp_panels(d->layer, k->panel, rows, sc.panels, sc.tail);
+    finish_rows(&t, &sc);
 }
