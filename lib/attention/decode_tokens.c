@@ -267,7 +267,15 @@ struct tile {
     const struct prepared *p;
     const struct pcv_segment *s;
     int h, row0, rows;
+    int row[PCV_MAX_GROUPS][PCV_DECODE_TILE]; /* of each table, by query */
 };
+
+static void find_rows(struct tile *t)
+{
+    for (int j = 0; j < t->s->ngroups; j++)
+        for (int i = 0; t->s->group[j].kind == PCV_GROUP_TABLE && i < t->rows; i++)
+            t->row[j][i] = pcv_group_row(&t->s->group[j], pcv_decode_row(t->job, t->row0 + i));
+}
 
 /* Content in panels, LayerNorm's r by panel. */
 static void gather_tile(const struct tile *t, const struct scratch *sc)
@@ -331,27 +339,26 @@ static struct query_run share_terms(const struct tile *t, int row, int most, int
 {
     const size_t at = (size_t)t->h * t->d->latents;
     const float *table = t->p->tables + at * t->d->table_rows;
-    const int m = pcv_decode_row(t->job, t->row0 + row), last = last_table(t->s);
+    const int last = last_table(t->s);
     struct query_run run = {most, 0};
 
     memcpy(same, t->p->base + at + k0, (size_t)n * sizeof(float));
     for (int j = 0; j <= last; j++) {
         const struct pcv_group *g = &t->s->group[j];
-        const int first = g->kind == PCV_GROUP_TABLE ? pcv_group_row(g, m) : 0;
+        const int *of = t->row[j] + row;
         int i = 1;
 
         if (g->kind != PCV_GROUP_TABLE)
             continue;
-        while (i < run.n && pcv_group_row(g, pcv_decode_row(t->job, t->row0 + row + i)) ==
-                                first + (j == last ? i : 0))
+        while (i < run.n && of[i] == of[0] + (j == last ? i : 0))
             i++;
         run.n = i;
         if (j == last) {
-            run.last = first;
+            run.last = of[0];
             continue;
         }
         for (int key = 0; key < n; key++)
-            same[key] += table[(size_t)first * t->d->latents + k0 + key];
+            same[key] += table[(size_t)of[0] * t->d->latents + k0 + key];
         table += (size_t)g->rows * t->d->latents;
     }
     return run;
@@ -563,7 +570,13 @@ void pcv_decode_tokens_tile(const struct pcv_decoder *d, const struct pcv_kernel
     struct pcv_bump item = {.base = job->item_scratch}, mine = {.base = scratch};
     const struct prepared p = prepared_of(&item, d);
     const struct scratch sc = carve(&mine, d);
-    struct tile t = {d, k->panel, job, &p, &job->queries->segment[0], 0, row0, rows};
+    struct tile t = {.d = d,
+                     .k = k->panel,
+                     .job = job,
+                     .p = &p,
+                     .s = &job->queries->segment[0],
+                     .row0 = row0,
+                     .rows = rows};
 
     if (job->plain) {
         plain_tile(d, k, job, &p, row0, rows, &sc);
@@ -571,6 +584,7 @@ void pcv_decode_tokens_tile(const struct pcv_decoder *d, const struct pcv_kernel
         return;
     }
     start_rows(&t, &sc);
+    find_rows(&t);
     gather_tile(&t, &sc);
     for (t.h = 0; t.h < d->layer->d.heads; t.h++)
         attend(&t, &sc);
