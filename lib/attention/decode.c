@@ -40,6 +40,13 @@ void pcv_decode_head(const struct pcv_decoder *d, const struct pcv_kernels *k, i
         memcpy(out, x, (size_t)rows * n * sizeof(float));
 }
 
+bool pcv_decode_lean(const struct pcv_decoder *d, const struct pcv_tokens *queries, int nrows)
+{
+    if (d->kind == PCV_DECODE_LEARNED)
+        return pcv_decode_learned_lean(d, nrows);
+    return d->kind == PCV_DECODE_TOKENS && !d->written && pcv_decode_tokens_lean(d, queries, nrows);
+}
+
 size_t pcv_decode_need(const struct pcv_decoder *d)
 {
     switch (d->kind) {

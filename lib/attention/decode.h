@@ -4,12 +4,13 @@
  * projection, MLP and head without leaving the cache.
  *
  *   learned  queries are rows of a table, projected when the model opens (decode_learned.c). Two
- *            ways, by how many rows an item asks for (pcv_decode_absorbs counts both): keys and
+ *            ways, by how many rows an item asks for (pcv_decode_lean counts both): keys and
  *            values of all latents once per item; or, for few rows, key weights absorbed into the
  *            queries, the normalised latents themselves being keys and values of every head.
  *   tokens   queries are a factored token array, with one group of content at most: positions of
  *            pixels, the input's own tokens, vectors of the caller (decode_tokens.c). Query weights
- *            are absorbed into the keys, and position tables meet them once per item.
+ *            are absorbed into the keys, and position tables meet them once per item; few rows are
+ *            written out and projected instead.
  *   pool     mean of the latents, LayerNorm, head (decode_pool.c)
  *   latents  the latents themselves (decode_pool.c) */
 #ifndef PCV_ATTENTION_DECODE_H
@@ -53,8 +54,8 @@ struct pcv_decode_job {
     const struct pcv_decoder *d;
     const float *latents; /* [latents, d_latents] */
     float *item_scratch;  /* [pcv_decode_item_need]: what pcv_decode_prepare makes of them */
-    bool absorbed;        /* learned: keys and values are not projected */
-    bool plain;           /* computed as the formula says: the specification */
+    bool lean;  /* few rows, and latents that are not kept: without what only many rows repay */
+    bool plain; /* computed as the formula says: the specification */
     const struct pcv_tokens *queries; /* tokens: one segment */
     const int32_t *rows;              /* NULL: 0, 1, ... */
     int nrows;
@@ -64,7 +65,8 @@ struct pcv_decode_job {
     bool projects; /* keys and values too */
 };
 
-bool pcv_decode_absorbs(const struct pcv_decoder *d, int nrows);
+/* Whether so few rows of such queries (tokens) are cheaper lean. */
+bool pcv_decode_lean(const struct pcv_decoder *d, const struct pcv_tokens *queries, int nrows);
 
 /* Whether jobs of few rows may share a tile (learned queries). */
 static inline bool pcv_decode_packs(const struct pcv_decoder *d, const struct pcv_decode_job *job)

@@ -17,6 +17,10 @@ static inline int pcv_decode_row(const struct pcv_decode_job *job, int i)
     return job->rows ? job->rows[i] : i;
 }
 
+bool pcv_decode_learned_lean(const struct pcv_decoder *d, int nrows);
+bool pcv_decode_tokens_lean(const struct pcv_decoder *d, const struct pcv_tokens *queries,
+                            int nrows);
+
 size_t pcv_decode_learned_need(const struct pcv_decoder *d);
 size_t pcv_decode_learned_item_need(const struct pcv_decoder *d);
 void pcv_decode_learned_prepare(const struct pcv_decoder *d, const struct pcv_kernels *k,

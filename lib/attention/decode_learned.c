@@ -66,17 +66,11 @@ size_t pcv_decode_learned_item_need(const struct pcv_decoder *d)
     return count.used;
 }
 
-bool pcv_decode_absorbs(const struct pcv_decoder *d, int nrows)
+bool pcv_decode_learned_lean(const struct pcv_decoder *d, int nrows)
 {
-    const struct pcv_layer_dims *l;
-    double n, c, wide, rows = nrows;
+    const struct pcv_layer_dims *l = &d->layer->d;
+    const double n = d->latents, c = l->kv_dim, wide = l->qk + l->v, rows = nrows;
 
-    if (d->kind != PCV_DECODE_LEARNED)
-        return false;
-    l = &d->layer->d;
-    n = d->latents;
-    c = l->kv_dim;
-    wide = l->qk + l->v;
     return rows * (c * wide + 2 * l->heads * n * c) < n * c * wide + rows * n * wide;
 }
 
@@ -96,7 +90,7 @@ void pcv_decode_learned_prepare(const struct pcv_decoder *d, const struct pcv_ke
 
     k->norm(xn, c, job->latents + (size_t)row0 * c, c, l->norm_kv.gamma, l->norm_kv.beta, rows, c,
             l->eps);
-    if (job->absorbed)
+    if (job->lean)
         return;
     pcv_rows_to_panels(k->panel, sc.xn_panels, xn, (size_t)c, rows, c);
     project.n = qk;
@@ -185,7 +179,7 @@ static void attend(const struct pcv_decoder *d, const struct pcv_kernels *k,
     struct pcv_bump bump = {.base = job->item_scratch};
     const struct prepared p = prepared_of(&bump, d);
 
-    (job->absorbed ? attend_absorbed : attend_projected)(d, k, &p, rows, q, ctx, sc);
+    (job->lean ? attend_absorbed : attend_projected)(d, k, &p, rows, q, ctx, sc);
 }
 
 void pcv_decode_learned_tile(const struct pcv_decoder *d, const struct pcv_kernels *k,

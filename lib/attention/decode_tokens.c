@@ -13,9 +13,10 @@
  * at once. Queries are lanes of panels; keys come in parts whose scores stay in the cache, with a
  * running maximum. Scores are in base 2.
  *
- * The specification (job->plain) writes the queries out and does what the formula says; so does a
- * decoder whose queries do not gain from being factored (d->written): their tables are longer than
- * they are many, or they are wide content. */
+ * The specification (job->plain) writes the queries out and does what the formula says. So does a
+ * job of few rows (job->lean), for keys that absorb queries and values that meet the out projection
+ * are work for all latents; and a decoder whose queries never gain (d->written): their tables are
+ * longer than they are many, or they are wide content. */
 #include "lib/attention/decode_internal.h"
 #include "lib/kernel/linear.h"
 #include "lib/kernel/running_max.h"
@@ -232,6 +233,24 @@ static void meet_groups(const struct pcv_decoder *d, const struct pcv_kernels *k
     }
 }
 
+bool pcv_decode_tokens_lean(const struct pcv_decoder *d, const struct pcv_tokens *queries,
+                            int nrows)
+{
+    const struct pcv_layer_dims *l = &d->layer->d;
+    const double n = d->latents, c = l->q_dim, wide = l->qk + l->v;
+    double once = n * c * wide, each = l->heads * n * c;
+
+    for (int i = 0; i < queries->segment[0].ngroups; i++) {
+        const struct pcv_group *g = &queries->segment[0].group[i];
+
+        if (g->kind == PCV_GROUP_TABLE)
+            once += l->heads * n * g->rows * g->n;
+        else if (g->kind == PCV_GROUP_DENSE)
+            each += l->heads * n * g->raw;
+    }
+    return nrows * (c + n) * wide < once + nrows * each;
+}
+
 void pcv_decode_tokens_prepare(const struct pcv_decoder *d, const struct pcv_kernels *k,
                                const struct pcv_decode_job *job, int row0, int rows, float *scratch)
 {
@@ -247,7 +266,7 @@ void pcv_decode_tokens_prepare(const struct pcv_decoder *d, const struct pcv_ker
             l->eps);
     pcv_linear(k, rows, qk, c, xn, c, l->k.w, l->k.b, p.keys + (size_t)row0 * qk, qk, false);
     pcv_linear(k, rows, v, c, xn, c, l->val.w, l->val.b, p.values + (size_t)row0 * v, v, false);
-    for (int h = 0; h < l->d.heads && !job->plain; h++) {
+    for (int h = 0; h < l->d.heads && !job->plain && !job->lean; h++) {
         absorb_queries(d, k, &p, h, row0, rows);
         meet_groups(d, k, &job->queries->segment[0], &p, h, row0, rows, sc.own);
         pcv_rows_nt(k, n, rows, dv, l->out.w + (size_t)h * dv, v,
@@ -578,7 +597,7 @@ void pcv_decode_tokens_tile(const struct pcv_decoder *d, const struct pcv_kernel
                      .row0 = row0,
                      .rows = rows};
 
-    if (job->plain) {
+    if (job->plain || job->lean) {
         plain_tile(d, k, job, &p, row0, rows, &sc);
         pcv_decode_head(d, k, rows, sc.out, job->logits + (size_t)row0 * d->width, false);
         return;

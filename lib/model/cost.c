@@ -107,16 +107,17 @@ enum pcv_encode_mode pcv_encode_choose(const struct pcv_encoder *enc,
 
 /* What is done once for an item that asks this decoder: keys, values, and what follows from them.
  */
-static double prepare_cost(const struct pcv_decoder *d, const struct pcv_tokens *queries)
+static double prepare_cost(const struct pcv_decoder *d, const struct pcv_tokens *queries, bool lean)
 {
     const struct pcv_layer_dims *l = &d->layer->d;
     const double n = d->latents, wide = (double)l->qk + l->v;
     double macs;
 
-    if (d->kind == PCV_DECODE_LATENTS || d->kind == PCV_DECODE_POOL)
+    if (d->kind == PCV_DECODE_LATENTS || d->kind == PCV_DECODE_POOL ||
+        (d->kind == PCV_DECODE_LEARNED && lean))
         return 0;
     macs = n * l->kv_dim * wide;
-    if (d->kind == PCV_DECODE_LEARNED || d->written)
+    if (d->kind == PCV_DECODE_LEARNED || d->written || lean)
         return macs;
     for (int i = 0; i < queries->segment[0].ngroups; i++) {
         const struct pcv_group *g = &queries->segment[0].group[i];
@@ -142,7 +143,7 @@ static double token_cost(const struct pcv_decoder *d, const struct pcv_tokens *q
 
 /* What rows cost beside that. */
 static double rows_cost(const struct pcv_decoder *d, const struct pcv_tokens *queries, double rows,
-                        bool absorbs)
+                        bool lean)
 {
     const struct pcv_layer_dims *l = &d->layer->d;
     const double n = d->latents, c = l->kv_dim, wide = (double)l->qk + l->v;
@@ -153,9 +154,9 @@ static double rows_cost(const struct pcv_decoder *d, const struct pcv_tokens *qu
     if (d->kind == PCV_DECODE_POOL)
         return d->head.w ? (double)d->d_latents * d->width : 0;
     if (d->kind == PCV_DECODE_TOKENS)
-        return head + (d->written ? pcv_layer_cost(l, rows, n) - n * c * wide
-                                  : rows * token_cost(d, queries));
-    if (absorbs)
+        return head + (d->written || lean ? pcv_layer_cost(l, rows, n) - n * c * wide
+                                          : rows * token_cost(d, queries));
+    if (lean)
         return head + pcv_tail_cost(l, rows) + rows * (c * wide + 2 * l->heads * n * c);
     return head + pcv_tail_cost(l, rows) + rows * n * wide;
 }
@@ -265,7 +266,7 @@ struct asked {
     const struct pcv_model *m;
     const struct pcv_latents *from; /* filled: keys and values are made once and stay; or NULL */
     double rows[PCV_MAX_TASKS];
-    bool prepared[PCV_MAX_TASKS]; /* by reader */
+    double prepared[PCV_MAX_TASKS]; /* what that took, by reader */
     double done;
 };
 
@@ -273,17 +274,20 @@ static void ask(struct asked *a, int task, const struct pcv_tokens *queries, dou
 {
     const struct pcv_decoder *d = &a->m->plan.decoder[task];
     const int reader = a->m->plan.reader[task];
-    const bool absorbs = !a->from && pcv_decode_absorbs(d, (int)rows);
+    double prepare;
+    bool lean;
 
     if (rows == 0)
         return;
+    lean = !a->from && pcv_decode_lean(d, queries, (int)rows);
     a->rows[task] += rows;
-    a->done += rows_cost(d, queries, rows, absorbs);
-    if (a->prepared[reader] || absorbs)
+    a->done += rows_cost(d, queries, rows, lean);
+    prepare = prepare_cost(d, queries, lean);
+    if (prepare <= a->prepared[reader])
         return;
-    a->prepared[reader] = true;
     if (!a->from || !pcv_latents_ready(a->from, reader))
-        a->done += prepare_cost(d, queries);
+        a->done += prepare - a->prepared[reader];
+    a->prepared[reader] = prepare;
 }
 
 /* What the plain algorithm does for those rows of a task, with keys and values of its own or those

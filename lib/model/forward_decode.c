@@ -55,7 +55,7 @@ static struct pcv_decode_job job_of(const struct pcv_pass *p, int item, const st
 
     if (job.queries && job.queries->nsegments == 0)
         job.nrows = 0; /* none were given */
-    job.absorbed = !job.plain && !filled && pcv_decode_absorbs(d, job.nrows);
+    job.lean = !job.plain && !filled && job.nrows > 0 && pcv_decode_lean(d, job.queries, job.nrows);
     return job;
 }
 
@@ -89,7 +89,7 @@ static void share_prepared(struct pcv_pass *p, int reader, struct pcv_decode_job
     for (int i = 0; i < n; i++) {
         if (first[jobs[i].item] < 0)
             first[jobs[i].item] = i;
-        jobs[first[jobs[i].item]].projects |= !jobs[i].absorbed;
+        jobs[first[jobs[i].item]].projects |= !jobs[i].lean;
     }
     for (int i = 0; i < n; i++) {
         struct pcv_decode_job *of = &jobs[first[jobs[i].item]];
@@ -184,7 +184,7 @@ static void prepare(struct pcv_pass *p, int reader, int first, int thread)
 
         if (!job.prepares || pcv_item_cancelled(&p->items[job.item]))
             continue;
-        job.absorbed = !job.projects;
+        job.lean = !job.projects;
         pcv_decode_prepare(job.d, p->m->plan.k, &job, row0, pcv_pass_scratch(p, thread));
     }
     pcv_pool_barrier(p->pool);

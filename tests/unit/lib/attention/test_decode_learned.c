@@ -77,7 +77,7 @@ static struct pcv_decode_job make_job(const struct world *w, const struct pcv_ke
         .d = &w->d,
         .latents = it->latents,
         .item_scratch = it->scratch,
-        .absorbed = absorbed,
+        .lean = absorbed,
         .rows = rows,
         .nrows = nrows,
         .logits = floats((size_t)(nrows * w->d.width)),
@@ -102,8 +102,8 @@ static void check_job(const struct world *w, const struct item *it,
 
         for (int c = 0; c < w->d.width; c++)
             CHECK_ONE(job->logits[i * w->d.width + c], it->want[row * w->d.width + c], 1e-5 * most,
-                      "output query %d (%s), logit %d", row,
-                      job->absorbed ? "absorbed" : "projected", c);
+                      "output query %d (%s), logit %d", row, job->lean ? "absorbed" : "projected",
+                      c);
     }
 }
 
@@ -231,7 +231,7 @@ static void the_choice_counts_products(void **state)
             const double projected = n * c * wide + rows * n * wide;
             const double absorbed = rows * c * wide + 2 * rows * h * n * c;
 
-            assert_int_equal(pcv_decode_absorbs(&w->d, rows), absorbed < projected);
+            assert_int_equal(pcv_decode_lean(&w->d, NULL, rows), absorbed < projected);
         }
     }
 }

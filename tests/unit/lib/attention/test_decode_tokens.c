@@ -69,8 +69,10 @@ static struct world *make_world(int latents, int heads, bool residual, const enu
     return w;
 }
 
+enum way { FACTORED, PLAIN, LEAN, LEAN_BESIDE /* another job prepared everything */ };
+
 /* Runs a job in tiles: logits [nrows, width]. */
-static const float *run_job(const struct world *w, const struct pcv_kernels *k, bool plain,
+static const float *run_job(const struct world *w, const struct pcv_kernels *k, enum way way,
                             const int32_t *rows, int nrows)
 {
     /* from malloc, exactly as long as promised: a sanitizer sees what goes beyond */
@@ -79,7 +81,8 @@ static const float *run_job(const struct world *w, const struct pcv_kernels *k, 
     struct pcv_decode_job job = {
         .latents = w->latents,
         .item_scratch = item,
-        .plain = plain,
+        .plain = way == PLAIN,
+        .lean = way == LEAN,
         .queries = &w->queries,
         .rows = rows,
         .nrows = nrows,
@@ -89,6 +92,7 @@ static const float *run_job(const struct world *w, const struct pcv_kernels *k, 
     assert_true(item && scratch);
     for (int i = 0; i < w->d.latents; i += PCV_DECODE_BLOCK)
         pcv_decode_prepare(&w->d, k, &job, i, scratch);
+    job.lean |= way == LEAN_BESIDE;
     for (int i = 0; i < nrows; i += PCV_DECODE_TILE)
         pcv_decode_tile(&w->d, k, &job, i,
                         nrows - i < PCV_DECODE_TILE ? nrows - i : PCV_DECODE_TILE, scratch);
@@ -97,10 +101,11 @@ static const float *run_job(const struct world *w, const struct pcv_kernels *k, 
     return job.logits;
 }
 
-static void check_job(const struct world *w, const struct pcv_kernels *k, bool plain,
+static void check_job(const struct world *w, const struct pcv_kernels *k, enum way way,
                       const int32_t *rows, int nrows)
 {
-    const float *logits = run_job(w, k, plain, rows, nrows);
+    static const char *const names[] = {"factored", "plain", "lean", "lean beside others"};
+    const float *logits = run_job(w, k, way, rows, nrows);
     double most = 1e-3;
 
     for (int i = 0; i < w->d.rows * w->d.width; i++)
@@ -108,8 +113,8 @@ static void check_job(const struct world *w, const struct pcv_kernels *k, bool p
     for (int i = 0; i < nrows; i++)
         for (int c = 0; c < w->d.width; c++)
             CHECK_ONE(logits[i * w->d.width + c], w->want[(rows ? rows[i] : i) * w->d.width + c],
-                      3e-5 * most, "%s, output query %d, logit %d", plain ? "plain" : "factored",
-                      rows ? rows[i] : i, c);
+                      3e-5 * most, "%s, output query %d, logit %d", names[way], rows ? rows[i] : i,
+                      c);
 }
 
 /* Neighbours that share what tables say of them have the bits of the same rows asked in any order.
@@ -117,8 +122,8 @@ static void check_job(const struct world *w, const struct pcv_kernels *k, bool p
 static void check_any_order(const struct world *w, const struct pcv_kernels *k, const int32_t *rows,
                             int nrows)
 {
-    const float *together = run_job(w, k, false, NULL, w->d.rows);
-    const float *scattered = run_job(w, k, false, rows, nrows);
+    const float *together = run_job(w, k, FACTORED, NULL, w->d.rows);
+    const float *scattered = run_job(w, k, FACTORED, rows, nrows);
 
     for (int i = 0; i < nrows; i++)
         CHECK_BITS(scattered + i * w->d.width, together + rows[i] * w->d.width, (size_t)w->d.width);
@@ -131,9 +136,9 @@ static void check_ways(const struct world *w)
 
     for (size_t i = 0; i < LEN(rows); i++)
         rows[i] = random_int(&seed, w->d.rows);
-    for (int way = 0; way < 4; way++) {
-        check_job(w, tables[way & 1], way & 2, NULL, w->d.rows);
-        check_job(w, tables[way & 1], way & 2, rows, LEN(rows));
+    for (int i = 0; i < 8; i++) {
+        check_job(w, tables[i & 1], (enum way)(i / 2), NULL, w->d.rows);
+        check_job(w, tables[i & 1], (enum way)(i / 2), rows, LEN(rows));
     }
     for (size_t i = 0; i < LEN(tables); i++)
         check_any_order(w, tables[i], rows, LEN(rows));
@@ -186,12 +191,40 @@ static void the_maximum_may_leap(void **state)
         check_ways(make_world(MANY, 1 + turn % 2, turn & 1, f, LEN(f), 40 + turn, 8));
 }
 
+/* The cheaper way, by multiply-adds: once for all latents, or for every row. */
+static void the_choice_counts_products(void **state)
+{
+    static const enum flavour f[] = {CONTENT, OUTER, CONSTANT, INNER};
+
+    (void)state;
+    for (int heads = 1; heads < 4; heads++) {
+        struct world *w = make_world(MANY, heads, false, f, LEN(f), 400, 1);
+        const struct pcv_group *g = w->queries.segment[0].group;
+        const double wide = 76.0 * heads;
+        const double tables = heads * MANY * (double)(g[1].rows * g[1].n + g[3].rows * g[3].n);
+        bool both[2] = {false, false};
+
+        w->layer.d.qk = 70 * heads; /* only counted */
+        for (int rows = 1; rows < 4000; rows += 1 + rows / 9) {
+            const double written = rows * (C * wide + MANY * wide);
+            const double factored =
+                MANY * C * wide + tables + (double)rows * heads * MANY * (C + g[0].raw);
+            const bool lean = pcv_decode_lean(&w->d, &w->queries, rows);
+
+            assert_int_equal(lean, written < factored);
+            both[lean] = true;
+        }
+        assert_true(both[false] && both[true]);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(every_kind_of_group_alone, release),
         cmocka_unit_test_teardown(groups_together, release),
         cmocka_unit_test_teardown(the_maximum_may_leap, release),
+        cmocka_unit_test_teardown(the_choice_counts_products, release),
     };
 
     pcv_gemm_init(); /* as a model that opens does */
