@@ -29,7 +29,7 @@ static struct scratch carve(struct pcv_bump *b, const struct pcv_decoder *d)
         .q_panels = pcv_take(b, lanes * l->qk),
         .ctx_panels = pcv_take(b, lanes * l->v),
         .xn_panels = pcv_take(b, lanes * l->kv_dim),
-        .attend = pcv_take(b, pcv_attend_need(PCV_DECODE_TILE)),
+        .attend = pcv_take(b, pcv_attend_need(PCV_DECODE_TILE, l->qk / l->heads)),
     };
 }
 

@@ -443,7 +443,7 @@ static void weigh_panel(const struct tile *t, int panel, int row, int rows, int 
         terms.each_step = lanes;
     }
     t->k->query_scores(s, head->max + at, &terms, rows, given);
-    if (pcv_raise(head->from + at, head->max + at, head->factor, rows, 1)) {
+    if (pcv_raise(head->from + at, head->max + at, head->factor, rows)) {
         t->k->multiply(head->sum + at, head->factor, rows, 1);
         for (int j = 0; j < c; j++)
             t->k->multiply(acc + j * lanes, head->factor, rows, 1);

@@ -379,7 +379,7 @@ static void scale(const struct pass *p, const struct panel *q, float *x, int n)
 /* A query's maximum has grown beyond the slack: what was summed so far shrinks. */
 static void settle(const struct pass *p, struct panel *q)
 {
-    if (!pcv_raise(q->from, q->max, q->factor, q->rows, 1))
+    if (!pcv_raise(q->from, q->max, q->factor, q->rows))
         return;
     scale(p, q, q->e, 1);
     scale(p, q, q->b, 1);

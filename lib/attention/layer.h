@@ -70,7 +70,7 @@ void pcv_panels_to_rows(const struct pcv_panel_kernels *k, float *x, const float
 /* One block of query rows against all keys, in panels:
  *     ctx = softmax(q k^T / sqrt(qk/heads)) v   for each head
  * q [rows, heads x dk], ctx [rows, heads x dv]. keys and values from their first channel on.
- * scratch [pcv_attend_need(rows)]. */
+ * scratch [pcv_attend_need(rows, dk)]. */
 struct pcv_attend_panels {
     int heads, dk, dv;
     struct pcv_panels keys, values;

@@ -11,7 +11,7 @@ static struct scratch carve(struct pcv_bump *b, const struct pcv_layer *l, int b
     return (struct scratch){
         .xn = pcv_take(b, lanes * (size_t)l->d.q_dim),
         .ctx = pcv_take(b, lanes * (size_t)l->d.v),
-        .attend = pcv_take(b, pcv_attend_need(block)),
+        .attend = pcv_take(b, pcv_attend_need(block, l->d.qk / l->d.heads)),
         .tail = pcv_take(b, pcv_layer_tail_panels_need(&l->d, block)),
     };
 }

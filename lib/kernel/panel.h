@@ -77,7 +77,7 @@ struct pcv_attention_head {
     float scale; /* > 0 */
     float *c;
     size_t c_step;
-    float *scratch; /* pcv_attend_need(rows) */
+    float *scratch; /* pcv_attend_need(rows, dk) */
 };
 
 /* What a panel of queries that are sums of parts adds to the scores of its content; the mirror
@@ -172,10 +172,11 @@ static inline size_t pcv_panel_need(int rows, int block)
            PCV_PANEL_MOST_LANES;
 }
 
-/* Floats of scratch of attention: weights of one panel, two sums of each. */
-static inline size_t pcv_attend_need(int rows)
+/* Floats of scratch of attention: weights of one panel; of each, two sums and its queries. */
+static inline size_t pcv_attend_need(int rows, int dk)
 {
-    return (size_t)PCV_PANEL_KEYS * PCV_PANEL_MOST_LANES + 2 * pcv_panel_need(rows, rows);
+    return (size_t)PCV_PANEL_KEYS * PCV_PANEL_MOST_LANES +
+           (size_t)(2 + dk) * pcv_panel_need(rows, rows);
 }
 
 #endif

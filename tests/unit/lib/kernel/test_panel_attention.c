@@ -65,7 +65,7 @@ static struct attention attend(const struct pcv_panel_kernels *k, const struct h
     struct part values = part_new(k, h->values, h->n, block, h->dv, rows % 2, from % 3);
     struct laid q = laid_new(k, all, all, h->dk, 0, NAN);
     struct attention a = {before, laid_new(k, all, all, h->dv, 1, NAN)};
-    float *scratch = guarded_new(pcv_attend_need(all), NAN);
+    float *scratch = guarded_new(pcv_attend_need(all, h->dk), NAN);
 
     for (int i = 0; i < rows; i++)
         for (int c = 0; c < h->dk; c++)
@@ -84,7 +84,7 @@ static struct attention attend(const struct pcv_panel_kernels *k, const struct h
         .scratch = scratch,
     });
     CHECK_GUARDS(a.c.at, a.c.floats);
-    CHECK_GUARDS(scratch, pcv_attend_need(all));
+    CHECK_GUARDS(scratch, pcv_attend_need(all, h->dk));
     for (int i = 0; i < before * h->dv; i++) /* and NaN is not hidden */
         assert_true(isnan(a.c.at[place(&a.c, i / h->dv, i % h->dv)]));
     guarded_free(scratch);
