@@ -31,10 +31,11 @@ struct pcv_pass {
     int njobs[PCV_MAX_TASKS], ngroups[PCV_MAX_TASKS]; /* of each reader, one after another */
     int ntiles;                                       /* of all readers */
 
-    /* Handed-out work: a counter per phase, none is used twice in a pass. Steps are counted from 0;
-     * a cross-attention and the run of self-attention layers after it share a number. */
+    /* Handed-out work: a counter per phase, none but blocks is used twice in a pass. Steps are
+     * counted from 0; a cross-attention and the run of self-attention layers after it share a
+     * number. */
     struct pcv_units queries[PCV_MAX_CROSS], encode[PCV_MAX_CROSS], tails[PCV_MAX_CROSS];
-    struct pcv_units process[PCV_MAX_CROSS];
+    struct pcv_units process[PCV_MAX_CROSS], blocks[PCV_MAX_CROSS][3]; /* the latter in turn */
     struct pcv_units prepare[PCV_MAX_TASKS], tiles[PCV_MAX_TASKS];
     struct pcv_units maps;
     double encode_s, process_s, decode_s, last; /* written by thread 0 */

@@ -1,9 +1,9 @@
 /* forward_process.c - the process stage of a pass.
  *
  * As many items as divide among the threads go through the whole stack by one thread each: no
- * barrier. The rest is shared: every thread has its blocks of rows, and one barrier per layer.
- * Latents are put into panels before and taken out after. A cancelled item is left at the next
- * layer. */
+ * barrier. The rest is shared: blocks of rows go to whoever comes first, with one barrier per
+ * layer. Latents are put into panels before and taken out after. A cancelled item is left at the
+ * next layer. */
 #include "lib/attention/self.h"
 #include "lib/base/pool.h"
 #include "lib/model/forward.h"
@@ -71,36 +71,62 @@ static void whole_item(struct pcv_pass *p, int item, int step, int thread)
     leave(p, item, thread, 0, blocks);
 }
 
-static void shared_item(struct pcv_pass *p, int item, int step, int thread)
+/* What a block needs between two barriers: to be brought through a layer, and to be projected for
+ * the next. The stack has `layers`; at 0 nothing has been done, at `layers` all is. */
+static void shared_block(struct pcv_pass *p, int item, int step, int at, int layers, int b,
+                         float *scratch)
 {
     const struct pcv_panel_kernels *k = p->m->plan.k->panel;
     const struct pcv_blueprint *bp = &p->m->bp;
-    const int blocks = (bp->num_latents + p->block - 1) / p->block;
-    const int from = blocks * thread / p->threads, to = blocks * (thread + 1) / p->threads;
-    float *scratch = pcv_pass_scratch(p, thread);
 
-    enter(p, item, 0, from, to);
-    for (int i = step; more(bp, i); i++) {
-        const bool skip = pcv_item_cancelled(&p->items[item]);
-        const struct pcv_self s = self_of(p, &bp->self[bp->step[i].layer], 0, i % 2);
+    if (at == 0) {
+        enter(p, item, 0, b, b + 1);
+    } else {
+        const struct pcv_self s =
+            self_of(p, &bp->self[bp->step[step + at - 1].layer], 0, (at - 1) % 2);
 
-        for (int b = from; b < to && !skip; b++)
-            pcv_self_project(&s, k, b, scratch);
-        pcv_pool_barrier(p->pool);
-        for (int b = from; b < to && !skip; b++)
-            pcv_self_update(&s, k, b, scratch);
+        pcv_self_update(&s, k, b, scratch);
     }
-    leave(p, item, 0, from, to);
-    pcv_pool_barrier(p->pool);
+    if (at == layers) {
+        leave(p, item, 0, b, b + 1);
+    } else {
+        const struct pcv_self s = self_of(p, &bp->self[bp->step[step + at].layer], 0, at % 2);
+
+        pcv_self_project(&s, k, b, scratch);
+    }
+}
+
+/* Three counters take turns: the one that is made ready here was used before the last barrier, and
+ * will be after the next. turn: how many were used before; returns how many are now. */
+static int shared_item(struct pcv_pass *p, int item, int step, int thread, struct pcv_units *units,
+                       int turn)
+{
+    const int blocks = (p->m->bp.num_latents + p->block - 1) / p->block;
+    int layers = 0;
+
+    while (more(&p->m->bp, step + layers))
+        layers++;
+    for (int at = 0; at <= layers; at++, turn++) {
+        const bool skip = pcv_item_cancelled(&p->items[item]);
+
+        if (thread == 0)
+            pcv_units_reset(&units[(turn + 2) % 3]);
+        for (int b; (b = pcv_units_next(&units[turn % 3])) < blocks;)
+            if (!skip)
+                shared_block(p, item, step, at, layers, b, pcv_pass_scratch(p, thread));
+        pcv_pool_barrier(p->pool);
+    }
+    return turn;
 }
 
 void pcv_pass_process(struct pcv_pass *p, int thread, int step, int n)
 {
     const int whole = p->nfresh - p->nfresh % p->threads;
+    int turn = 0;
 
     for (int i; (i = pcv_units_next(&p->process[n])) < whole;)
         whole_item(p, p->fresh[i], step, thread);
     pcv_pool_barrier(p->pool);
     for (int i = whole; i < p->nfresh; i++)
-        shared_item(p, p->fresh[i], step, thread);
+        turn = shared_item(p, p->fresh[i], step, thread, p->blocks[n], turn);
 }
