@@ -11,9 +11,8 @@
 #include <string.h>
 #include <unistd.h>
 
-enum {
-    USUAL_NUMBERS = 4 << 20
-}; /* of a table that is kept; a larger one is made when it is read */
+/* Numbers of a table of positions that is kept; a larger one is made when it is read. */
+enum { USUAL_NUMBERS = 4 << 20 };
 
 /* config.json; a checkpoint of DeepMind's may go without. */
 static int open_config(struct pcv_config **ret, const char *dir, const struct pcv_weights *w,
