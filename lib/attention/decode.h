@@ -65,6 +65,14 @@ struct pcv_decode_job {
     bool projects; /* keys and values too */
 };
 
+/* Multiply-adds of factored queries (tokens), beside keys, values, MLP and head: for all latents,
+ * and for every row. */
+struct pcv_decode_macs {
+    double once, each;
+};
+struct pcv_decode_macs pcv_decode_tokens_macs(const struct pcv_decoder *d,
+                                              const struct pcv_tokens *queries);
+
 /* Whether so few rows of such queries (tokens) are cheaper lean. */
 bool pcv_decode_lean(const struct pcv_decoder *d, const struct pcv_tokens *queries, int nrows);
 

@@ -17,7 +17,7 @@
  * job of few rows (job->lean), for keys that absorb queries and values that meet the out projection
  * are work for all latents; and a decoder whose queries never gain (d->written): their tables are
  * longer than they are many, or they are wide content. */
-#include "lib/attention/decode_internal.h"
+#include "lib/attention/decode_tokens.h"
 #include "lib/kernel/linear.h"
 #include "lib/kernel/running_max.h"
 
@@ -27,44 +27,6 @@
 
 /* ---- memory
  * --------------------------------------------------------------------------------------- */
-
-/* Of an item; [heads, latents, ...] where not said otherwise. */
-struct prepared {
-    float *xn;            /* [latents, kv_dim] */
-    float *keys, *values; /* [latents, qk], [latents, v] */
-    float *kq;            /* [heads, latents, q_dim]: k' */
-    float *add;           /* (Wq beta + bq) . k / sqrt(d) */
-    float *base;          /* constant groups and lift biases . k' */
-    float *content;       /* [heads, latents, raw <= q_dim] */
-    float *tables;        /* [heads, table_rows x latents], table after table: [rows, latents], but
-                           * the last [latents, rows], for that one moves on from query to query */
-    float *vo;            /* [heads, q_dim, key_step]: v', one channel's latents side by side */
-};
-
-/* Floats from row to row where latents are columns: rows of a power of two would compete for the
- * same places in the cache. */
-static size_t key_step(const struct pcv_decoder *d)
-{
-    return (size_t)d->latents + 16;
-}
-
-static struct prepared prepared_of(struct pcv_bump *b, const struct pcv_decoder *d)
-{
-    const struct pcv_layer_dims *l = &d->layer->d;
-    const size_t n = (size_t)d->latents, heads = d->written ? 0 : (size_t)l->heads;
-
-    return (struct prepared){
-        .xn = pcv_take(b, n * l->kv_dim),
-        .keys = pcv_take(b, n * l->qk),
-        .values = pcv_take(b, n * l->v),
-        .kq = pcv_take(b, heads * n * l->q_dim),
-        .add = pcv_take(b, heads * n),
-        .base = pcv_take(b, heads * n),
-        .content = pcv_take(b, heads * n * l->q_dim),
-        .tables = pcv_take(b, heads * n * (size_t)d->table_rows + PCV_PANEL_MOST_LANES),
-        .vo = pcv_take(b, heads * l->q_dim * key_step(d)),
-    };
-}
 
 /* Of one head, for a tile; in panels, by panel where one number belongs to a query. */
 struct heed {
@@ -128,153 +90,6 @@ size_t pcv_decode_tokens_need(const struct pcv_decoder *d)
     return count.used;
 }
 
-size_t pcv_decode_tokens_item_need(const struct pcv_decoder *d)
-{
-    struct pcv_bump count = {0};
-
-    prepared_of(&count, d);
-    return count.used;
-}
-
-/* ---- once per item: latents [row0, row0 + rows)
- * ---------------------------------------------------- */
-
-/* k' of one head. */
-static void absorb_queries(const struct pcv_decoder *d, const struct pcv_kernels *k,
-                           const struct prepared *p, int h, int row0, int rows)
-{
-    const struct pcv_layer *l = d->layer;
-    const int c = l->d.q_dim, dk = l->d.qk / l->d.heads;
-    const float scale = 1.44269504f / sqrtf((float)dk); /* e^x = 2^(x log2 e) */
-    const float *wq = l->q.w + (size_t)h * dk * c;
-
-    pcv_rows_nn(k, rows, c, dk, p->keys + (size_t)row0 * l->d.qk + (size_t)h * dk, l->d.qk, wq, c,
-                p->kq + ((size_t)h * d->latents + row0) * c, c, 0);
-    for (int i = row0; i < row0 + rows; i++) {
-        const float *key = p->keys + (size_t)i * l->d.qk + (size_t)h * dk;
-        const size_t at = (size_t)h * d->latents + i;
-        float *kq = p->kq + at * c, mean = 0;
-
-        p->add[at] = k->dot(kq, l->norm_q.beta, c);
-        if (l->q.b)
-            p->add[at] += k->dot(key, l->q.b + (size_t)h * dk, dk);
-        p->add[at] *= scale;
-        for (int j = 0; j < c; j++) {
-            kq[j] *= l->norm_q.gamma[j] * scale;
-            mean += kq[j];
-        }
-        mean /= (float)c;
-        for (int j = 0; j < c; j++)
-            kq[j] -= mean;
-    }
-}
-
-/* The group's part of k' for these latents, packed: own [rows, n]. */
-static void gather_group(const struct pcv_decoder *d, const struct prepared *p,
-                         const struct pcv_group *g, int h, int row0, int rows, float *own)
-{
-    const int c = d->layer->d.q_dim;
-
-    for (int i = 0; i < rows; i++)
-        pcv_group_gather(g, p->kq + ((size_t)h * d->latents + row0 + i) * c,
-                         own + (size_t)i * g->n);
-}
-
-/* The last table of a query array, or -1: neighbours differ in its row alone, as a rule. */
-static int last_table(const struct pcv_segment *s)
-{
-    int last = s->ngroups - 1;
-
-    while (last >= 0 && s->group[last].kind != PCV_GROUP_TABLE)
-        last--;
-    return last;
-}
-
-/* Content's part of k' for these latents: content and base of the first of them; own as
- * gather_group leaves it. */
-static void meet_content(const struct pcv_kernels *k, const struct pcv_group *g, int rows,
-                         const float *own, float *to, float *base)
-{
-    if (!g->lift)
-        memcpy(to, own, (size_t)rows * (size_t)g->n * sizeof(float));
-    else
-        pcv_rows_nn(k, rows, g->raw, g->n, own, g->n, g->lift, g->raw, to, g->raw, false);
-    for (int i = 0; g->lift && i < rows; i++)
-        base[i] += k->dot(own + (size_t)i * g->n, g->lift_bias, g->n);
-}
-
-static void meet_groups(const struct pcv_decoder *d, const struct pcv_kernels *k,
-                        const struct pcv_segment *s, const struct prepared *p, int h, int row0,
-                        int rows, float *own)
-{
-    const size_t at = (size_t)h * d->latents + (size_t)row0;
-    const int last = last_table(s), n = d->latents;
-    float *table = p->tables + (size_t)h * n * d->table_rows;
-
-    memset(p->base + at, 0, (size_t)rows * sizeof(float));
-    for (int j = 0; j < s->ngroups; j++) {
-        const struct pcv_group *g = &s->group[j];
-
-        gather_group(d, p, g, h, row0, rows, own);
-        if (g->kind == PCV_GROUP_DENSE)
-            meet_content(k, g, rows, own,
-                         p->content + (size_t)h * n * d->layer->d.q_dim + (size_t)row0 * g->raw,
-                         p->base + at);
-        for (int i = 0; g->kind == PCV_GROUP_CONST && i < rows; i++)
-            p->base[at + i] += k->dot(own + (size_t)i * g->n, g->value, g->n);
-        if (g->kind != PCV_GROUP_TABLE)
-            continue;
-        if (j == last)
-            pcv_rows_nt(k, rows, g->rows, g->n, own, g->n, g->table, g->n,
-                        table + (size_t)row0 * g->rows, g->rows, false);
-        else
-            pcv_rows_nt(k, g->rows, rows, g->n, g->table, g->n, own, g->n, table + row0, n, false);
-        table += (size_t)g->rows * n;
-    }
-}
-
-bool pcv_decode_tokens_lean(const struct pcv_decoder *d, const struct pcv_tokens *queries,
-                            int nrows)
-{
-    const struct pcv_layer_dims *l = &d->layer->d;
-    const double n = d->latents, c = l->q_dim, wide = l->qk + l->v;
-    double once = n * c * wide, each = l->heads * n * c;
-
-    for (int i = 0; i < queries->segment[0].ngroups; i++) {
-        const struct pcv_group *g = &queries->segment[0].group[i];
-
-        if (g->kind == PCV_GROUP_TABLE)
-            once += l->heads * n * g->rows * g->n;
-        else if (g->kind == PCV_GROUP_DENSE)
-            each += l->heads * n * g->raw;
-    }
-    return nrows * (c + n) * wide < once + nrows * each;
-}
-
-void pcv_decode_tokens_prepare(const struct pcv_decoder *d, const struct pcv_kernels *k,
-                               const struct pcv_decode_job *job, int row0, int rows, float *scratch)
-{
-    const struct pcv_layer *l = d->layer;
-    const int c = l->d.kv_dim, qk = l->d.qk, v = l->d.v, n = l->d.q_dim;
-    const int dv = v / l->d.heads;
-    struct pcv_bump item = {.base = job->item_scratch}, mine = {.base = scratch};
-    const struct prepared p = prepared_of(&item, d);
-    const struct scratch sc = carve(&mine, d);
-    float *xn = p.xn + (size_t)row0 * c;
-
-    k->norm(xn, c, job->latents + (size_t)row0 * c, c, l->norm_kv.gamma, l->norm_kv.beta, rows, c,
-            l->eps);
-    pcv_linear(k, rows, qk, c, xn, c, l->k.w, l->k.b, p.keys + (size_t)row0 * qk, qk, false);
-    pcv_linear(k, rows, v, c, xn, c, l->val.w, l->val.b, p.values + (size_t)row0 * v, v, false);
-    for (int h = 0; h < l->d.heads && !job->plain && !job->lean; h++) {
-        absorb_queries(d, k, &p, h, row0, rows);
-        meet_groups(d, k, &job->queries->segment[0], &p, h, row0, rows, sc.own);
-        pcv_rows_nt(k, n, rows, dv, l->out.w + (size_t)h * dv, v,
-                    p.values + (size_t)row0 * v + (size_t)h * dv, v,
-                    p.vo + (size_t)h * n * key_step(d) + row0, (int)key_step(d), false);
-    }
-}
-
 /* ---- once per tile
  * ----------------------------------------------------------------------------------- */
 
@@ -283,17 +98,34 @@ struct tile {
     const struct pcv_decoder *d;
     const struct pcv_panel_kernels *k;
     const struct pcv_decode_job *job;
-    const struct prepared *p;
+    const struct pcv_prepared_tokens *p;
     const struct pcv_segment *s;
     int h, row0, rows;
+    int last;                                 /* pcv_last_table */
+    size_t last_at;                           /* where that is among a head's tables */
     int row[PCV_MAX_GROUPS][PCV_DECODE_TILE]; /* of each table, by query */
 };
 
 static void find_rows(struct tile *t)
 {
-    for (int j = 0; j < t->s->ngroups; j++)
-        for (int i = 0; t->s->group[j].kind == PCV_GROUP_TABLE && i < t->rows; i++)
-            t->row[j][i] = pcv_group_row(&t->s->group[j], pcv_decode_row(t->job, t->row0 + i));
+    t->last = pcv_last_table(t->s);
+    t->last_at = 0;
+    for (int j = 0; j <= t->last; j++) {
+        const struct pcv_group *g = &t->s->group[j];
+
+        if (g->kind != PCV_GROUP_TABLE)
+            continue;
+        for (int i = 0; i < t->rows; i++)
+            t->row[j][i] = pcv_group_row(g, pcv_decode_row(t->job, t->row0 + i));
+        if (j < t->last)
+            t->last_at += (size_t)g->rows * t->d->latents;
+    }
+}
+
+/* Tables of the tile's head. */
+static const float *tables_of(const struct tile *t)
+{
+    return t->p->tables + (size_t)t->h * t->d->latents * t->d->table_rows;
 }
 
 /* Content in panels, LayerNorm's r by panel. */
@@ -356,23 +188,21 @@ struct query_run {
 static struct query_run share_terms(const struct tile *t, int row, int most, int k0, int n,
                                     float *same)
 {
-    const size_t at = (size_t)t->h * t->d->latents;
-    const float *table = t->p->tables + at * t->d->table_rows;
-    const int last = last_table(t->s);
+    const float *table = tables_of(t);
     struct query_run run = {most, 0};
 
-    memcpy(same, t->p->base + at + k0, (size_t)n * sizeof(float));
-    for (int j = 0; j <= last; j++) {
+    memcpy(same, t->p->base + (size_t)t->h * t->d->latents + k0, (size_t)n * sizeof(float));
+    for (int j = 0; j <= t->last; j++) {
         const struct pcv_group *g = &t->s->group[j];
         const int *of = t->row[j] + row;
         int i = 1;
 
         if (g->kind != PCV_GROUP_TABLE)
             continue;
-        while (i < run.n && of[i] == of[0] + (j == last ? i : 0))
+        while (i < run.n && of[i] == of[0] + (j == t->last ? i : 0))
             i++;
         run.n = i;
-        if (j == last) {
+        if (j == t->last) {
             run.last = of[0];
             continue;
         }
@@ -387,16 +217,11 @@ static struct query_run share_terms(const struct tile *t, int row, int most, int
  * floats the next key's. NULL without tables. */
 static const float *last_terms(const struct tile *t, int k0, int row, size_t *step)
 {
-    const int last = last_table(t->s);
-    const float *table = t->p->tables + (size_t)t->h * t->d->latents * t->d->table_rows;
-
-    if (last < 0)
+    *step = 0;
+    if (t->last < 0)
         return NULL;
-    for (int j = 0; j < last; j++)
-        if (t->s->group[j].kind == PCV_GROUP_TABLE)
-            table += (size_t)t->s->group[j].rows * t->d->latents;
-    *step = (size_t)t->s->group[last].rows;
-    return table + (size_t)k0 * *step + row;
+    *step = (size_t)t->s->group[t->last].rows;
+    return tables_of(t) + t->last_at + (size_t)k0 * *step + row;
 }
 
 /* A panel whose queries are no single run: each query's sum of terms, beside one another, as they
@@ -455,7 +280,7 @@ static void weigh_panel(const struct tile *t, int panel, int row, int rows, int 
  * read once. */
 static void add_values(const struct tile *t, int k0, int n, const struct heed *head)
 {
-    const size_t step = key_step(t->d), lanes = (size_t)t->k->lanes;
+    const size_t step = pcv_key_step(t->d), lanes = (size_t)t->k->lanes;
     const int c = t->d->layer->d.q_dim;
     const struct pcv_product product = {
         .rows = t->rows,
@@ -528,8 +353,8 @@ static void write_queries(const struct pcv_decoder *d, const struct pcv_decode_j
 
 /* As the formula says: queries written out, normalised, projected. */
 static void plain_tile(const struct pcv_decoder *d, const struct pcv_kernels *k,
-                       const struct pcv_decode_job *job, const struct prepared *p, int row0,
-                       int rows, const struct scratch *sc)
+                       const struct pcv_decode_job *job, const struct pcv_prepared_tokens *p,
+                       int row0, int rows, const struct scratch *sc)
 {
     const struct pcv_layer *l = d->layer;
     const int c = l->d.q_dim, qk = l->d.qk;
@@ -587,7 +412,7 @@ void pcv_decode_tokens_tile(const struct pcv_decoder *d, const struct pcv_kernel
                             const struct pcv_decode_job *job, int row0, int rows, float *scratch)
 {
     struct pcv_bump item = {.base = job->item_scratch}, mine = {.base = scratch};
-    const struct prepared p = prepared_of(&item, d);
+    const struct pcv_prepared_tokens p = pcv_prepared_tokens(&item, d);
     const struct scratch sc = carve(&mine, d);
     struct tile t = {.d = d,
                      .k = k->panel,

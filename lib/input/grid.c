@@ -1,5 +1,6 @@
 /* grid.c - numbers on a grid as tokens: content first, position channels after it, padding last. */
 #include "lib/attention/encode.h"
+#include "lib/base/floats.h"
 #include "lib/input/fourier.h"
 #include "lib/input/input.h"
 #include "lib/kernel/gemm.h"
@@ -365,27 +366,6 @@ static void rearrange(const struct pcv_grid_adapter *g, const struct walk *w, co
     }
 }
 
-/* Index of the first number that is not finite, or n. Many at a time: sums of x - x, which is 0 or
- * NaN. */
-static int64_t first_not_finite(const float *x, int64_t n)
-{
-    enum { MANY = 64 };
-    int64_t i = 0;
-
-    for (; i + MANY <= n; i += MANY) {
-        float sum[8] = {0};
-
-        for (int j = 0; j < MANY; j += 8)
-            for (int k = 0; k < 8; k++)
-                sum[k] += x[i + j + k] - x[i + j + k];
-        if (sum[0] + sum[1] + sum[2] + sum[3] + sum[4] + sum[5] + sum[6] + sum[7] != 0)
-            break;
-    }
-    while (i < n && isfinite(x[i]))
-        i++;
-    return i;
-}
-
 /* Whether the tensor's elements stand in this order. */
 static bool stands_so(const struct pcv_adapter *a, const struct walk *w, bool last,
                       enum pcv_content_order order)
@@ -444,7 +424,7 @@ static int from_walk(struct pcv_input *in, const struct pcv_adapter *a, const fl
         n *= tokens[i];
         elements *= size[i];
     }
-    bad = first_not_finite(numbers, elements);
+    bad = pcv_first_not_finite(numbers, elements);
     if (bad < elements)
         return pcv_fail(e, PCV_ERANGE, "element %lld is not finite", (long long)bad);
     if (g->stem.weight)

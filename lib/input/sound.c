@@ -1,8 +1,8 @@
 /* sound.c - sounds as tokens: patches of samples, or frames of a spectrum. */
+#include "lib/base/floats.h"
 #include "lib/input/input.h"
 #include "lib/input/spectrum.h"
 
-#include <math.h>
 #include <string.h>
 
 /* [n] samples to tokens [tokens, patch]; the last patch is filled up with silence. */
@@ -16,16 +16,16 @@ int pcv_sound_append(struct pcv_input *in, const struct pcv_adapter *a, const fl
                      int64_t n, struct pcv_err *e)
 {
     const struct pcv_grid_adapter *g = &a->grid;
-    int64_t tokens;
+    int64_t tokens, bad;
     float *content;
     int size, r = 0;
 
     if (n < 1 || n > g->samples)
         return pcv_fail(e, PCV_ESHAPE, "%lld samples; the model takes 1 to %d", (long long)n,
                         g->samples);
-    for (int64_t i = 0; i < n; i++)
-        if (!isfinite(samples[i]))
-            return pcv_fail(e, PCV_ERANGE, "element %lld is not finite", (long long)i);
+    bad = pcv_first_not_finite(samples, n);
+    if (bad < n)
+        return pcv_fail(e, PCV_ERANGE, "element %lld is not finite", (long long)bad);
     tokens =
         g->spectrum ? pcv_spectrum_frames(g->spectrum, n) : (n + g->patch[0] - 1) / g->patch[0];
     size = (int)tokens;

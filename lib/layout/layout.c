@@ -11,7 +11,8 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Numbers of a table of positions that is kept; a larger one is made when it is read. */
+/* Numbers of a table of positions that is kept; a larger one is made for each input, unless shorter
+ * inputs read its first rows. */
 enum { USUAL_NUMBERS = 4 << 20 };
 
 /* config.json; a checkpoint of DeepMind's may go without. */
@@ -45,7 +46,7 @@ static int usual_positions(struct pcv_blueprint *bp, struct pcv_err *e)
         for (int axis = 0; axis < g->axes && g->position == PCV_POSITION_FOURIER; axis++) {
             float *table;
 
-            if (g->axis_table[axis] || (size_t)g->size[axis] * width > USUAL_NUMBERS)
+            if (!g->shorter && (size_t)g->size[axis] * width > USUAL_NUMBERS)
                 continue;
             table = pcv_blueprint_own(bp, (size_t)g->size[axis] * width, e);
             if (!table)

@@ -6,7 +6,6 @@
  * - A text that its encoder pads gets wider tables, zeros after its bytes and the padding vector
  *   after its positions: their sum is the padded token. The head of fill-mask reads the narrow one.
  */
-#include "lib/input/fourier.h"
 #include "lib/input/spectrum.h"
 #include "lib/input/text.h"
 #include "lib/layout/native_internal.h"
@@ -62,18 +61,12 @@ static int fourier_positions(struct native_binder *b, int i, const json_t *posit
     g->position_channels = g->axes * (1 + 2 * g->bands);
     for (int axis = 0; axis < g->axes; axis++) {
         const int64_t width = 1 + 2 * (int64_t)g->bands;
-        float *table;
 
         if (g->size[axis] * width > NATIVE_MAX_NUMBERS) {
             pcv_fail(b->e, PCV_ELIMIT, "%d positions of %lld channels are more than is served",
                      g->size[axis], (long long)width);
             return pcv_native_at(b, "$.inputs[%d].position.bands", i);
         }
-        table = pcv_blueprint_own(b->bp, (size_t)g->size[axis] * (size_t)width, b->e);
-        if (!table)
-            return PCV_ENOMEM;
-        pcv_fourier_axis(table, g->size[axis], g->bands, g->max_resolution[axis]);
-        g->axis_table[axis] = table;
     }
     return 0;
 }

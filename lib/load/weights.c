@@ -1,5 +1,6 @@
 #include "lib/load/weights.h"
 
+#include "lib/base/floats.h"
 #include "lib/base/mem.h"
 #include "lib/base/pool.h"
 #include "lib/load/strided.h"
@@ -132,34 +133,6 @@ const struct pcv_tensor *pcv_weights_at(const struct pcv_weights *w, int i)
 
 /* ---- looking at all numbers --------------------------------------------------------------- */
 
-/* Infinities and NaN are the numbers whose exponent is all ones: the only ones where one more
- * carries into the sign. */
-static uint32_t carry(const float *x, int n)
-{
-    uint32_t bits, sum = 0;
-
-    for (int i = 0; i < n; i++) {
-        memcpy(&bits, &x[i], sizeof(bits));
-        sum |= (bits & 0x7f800000) + 0x00800000;
-    }
-    return sum >> 31;
-}
-
-static bool all_finite(const float *x, int64_t n)
-{
-    uint32_t bad = 0;
-    int64_t i = 0;
-
-    for (; i + 64 <= n && !bad; i += 64)
-        bad = carry(x + i, 64); /* a length that compilers know: vectors */
-    return !bad && !carry(x + i, (int)(n - i));
-}
-
-static bool serves_in_place(const struct pcv_tensor *t)
-{
-    return t->dtype == PCV_F32 && (uintptr_t)t->data % sizeof(float) == 0;
-}
-
 /* Numbers that a thread looks at at a time. Reading them brings the mapping's pages in, many with
  * each fault: asking for them beforehand (MADV_POPULATE_READ) visits every page, and takes longer.
  */
@@ -188,7 +161,7 @@ static void look_part(int thread, int threads, void *arg)
             const int64_t from = (at - first) * PIECE;
             const int64_t len = count - from < PIECE ? count - from : PIECE;
 
-            if (!all_finite(x + from, len))
+            if (pcv_first_not_finite(x + from, len) < len)
                 atomic_store_explicit(&n->bad, true, memory_order_relaxed);
         }
         first += (count + PIECE - 1) / PIECE;
@@ -200,14 +173,14 @@ void pcv_weights_look(struct pcv_weights *w, struct pcv_pool *pool)
     struct look l = {.w = w};
 
     for (int i = 0; i < w->count; i++)
-        w->entries[i].looked = serves_in_place(w->entries[i].tensor);
+        w->entries[i].looked = pcv_tensor_in_place(w->entries[i].tensor);
     pcv_pool_run(pool, look_part, &l);
 }
 
 /* numbers: the file's own, or copied from there. */
 static bool is_finite(const struct entry *n, const float *numbers, int64_t count)
 {
-    return n->looked ? !n->bad : all_finite(numbers, count);
+    return n->looked ? !n->bad : pcv_first_not_finite(numbers, count) == count;
 }
 
 /* ---- binding ------------------------------------------------------------------------------ */
@@ -338,7 +311,7 @@ static int bind_entry(struct pcv_weights *w, struct entry *n, const float **ret,
     if (t->dtype != PCV_F32 && t->dtype != PCV_F16 && t->dtype != PCV_BF16)
         return pcv_fail(e, PCV_EUNSUPPORTED, "datatype %s; F32, F16 and BF16 are served",
                         pcv_dtype_name(t->dtype));
-    if (serves_in_place(t) && in_order(axes, ndim))
+    if (pcv_tensor_in_place(t) && in_order(axes, ndim))
         r = in_place(w, n, ret, e);
     else
         r = copy_of(w, n, axes, ret, e);

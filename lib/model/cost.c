@@ -119,26 +119,7 @@ static double prepare_cost(const struct pcv_decoder *d, const struct pcv_tokens 
     macs = n * l->kv_dim * wide;
     if (d->kind == PCV_DECODE_LEARNED || d->written || lean)
         return macs;
-    for (int i = 0; i < queries->segment[0].ngroups; i++) {
-        const struct pcv_group *g = &queries->segment[0].group[i];
-
-        if (g->kind == PCV_GROUP_TABLE)
-            macs += l->heads * n * g->rows * g->n;
-    }
-    return macs + n * l->q_dim * wide;
-}
-
-/* A row of a factored query array. */
-static double token_cost(const struct pcv_decoder *d, const struct pcv_tokens *queries)
-{
-    const struct pcv_layer_dims *l = &d->layer->d;
-    const double n = d->latents, heads = l->heads;
-    double each = heads * n * l->q_dim + (l->gated ? 3.0 : 2.0) * l->q_dim * l->hidden;
-
-    for (int i = 0; i < queries->segment[0].ngroups; i++)
-        if (queries->segment[0].group[i].kind == PCV_GROUP_DENSE)
-            each += heads * n * queries->segment[0].group[i].raw;
-    return each;
+    return macs + pcv_decode_tokens_macs(d, queries).once;
 }
 
 /* What rows cost beside that. */
@@ -153,9 +134,11 @@ static double rows_cost(const struct pcv_decoder *d, const struct pcv_tokens *qu
         return 0;
     if (d->kind == PCV_DECODE_POOL)
         return d->head.w ? (double)d->d_latents * d->width : 0;
-    if (d->kind == PCV_DECODE_TOKENS)
-        return head + (d->written || lean ? pcv_layer_cost(l, rows, n) - n * c * wide
-                                          : rows * token_cost(d, queries));
+    if (d->kind == PCV_DECODE_TOKENS && (d->written || lean))
+        return head + pcv_layer_cost(l, rows, n) - n * c * wide;
+    if (d->kind == PCV_DECODE_TOKENS) /* values have met the out projection */
+        return head + rows * pcv_decode_tokens_macs(d, queries).each + pcv_tail_cost(l, rows) -
+               rows * l->q_dim * l->v;
     if (lean)
         return head + pcv_tail_cost(l, rows) + rows * (c * wide + 2 * l->heads * n * c);
     return head + pcv_tail_cost(l, rows) + rows * n * wide;

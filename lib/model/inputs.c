@@ -1,7 +1,8 @@
 /* inputs.c - inputs from tensors: which goes to which adapter, by name. */
 #include "lib/model/inputs_internal.h"
 
-#include <math.h>
+#include "lib/base/floats.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -266,7 +267,7 @@ static const float *floats_of(const struct pcv_tensor *t, int64_t from, int64_t 
     const char *at = (const char *)t->data + (size_t)from * pcv_dtype_size(t->dtype);
 
     *own = NULL;
-    if (t->dtype == PCV_F32 && (uintptr_t)at % _Alignof(float) == 0)
+    if (pcv_tensor_in_place(t))
         return (const float *)(const void *)at;
     *own = pcv_alloc((size_t)n, sizeof(**own));
     if (*own)
@@ -329,6 +330,7 @@ static int caller_queries(struct pcv_input *in, const struct pcv_tensor *t, int 
     const int64_t rows = t->shape[0], width = t->shape[1];
     struct pcv_segment *s;
     float *numbers;
+    int64_t bad;
 
     if (rows > most) {
         pcv_fail(e, PCV_ELIMIT, "%lld output queries, at most %d are served", (long long)rows,
@@ -339,11 +341,10 @@ static int caller_queries(struct pcv_input *in, const struct pcv_tensor *t, int 
     if (!numbers)
         return pcv_fail(e, PCV_ENOMEM, "no memory for %lld output queries", (long long)rows);
     pcv_tensor_to_f32(t, 0, rows * width, numbers);
-    for (int64_t i = 0; i < rows * width; i++) {
-        if (!isfinite(numbers[i])) {
-            pcv_fail(e, PCV_ERANGE, "element %lld is not finite", (long long)i);
-            return pcv_err_at(e, "%s", t->name);
-        }
+    bad = pcv_first_not_finite(numbers, rows * width);
+    if (bad < rows * width) {
+        pcv_fail(e, PCV_ERANGE, "element %lld is not finite", (long long)bad);
+        return pcv_err_at(e, "%s", t->name);
     }
     s = pcv_input_segment(&in->queries, (int)width, rows);
     s->ngroups = 1;

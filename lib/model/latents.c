@@ -1,8 +1,8 @@
 #include "lib/model/latents.h"
 
+#include "lib/base/floats.h"
 #include "lib/base/mem.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -48,11 +48,12 @@ int pcv_latents_import(struct pcv_latents **ret, const struct pcv_model *m, int 
                        const float *from, struct pcv_err *e)
 {
     struct pcv_latents *l;
+    int64_t bad;
     int r;
 
-    for (size_t i = 0; i < numbers(m); i++)
-        if (!isfinite(from[i]))
-            return pcv_fail(e, PCV_ERANGE, "element %zu is not finite", i);
+    bad = pcv_first_not_finite(from, (int64_t)numbers(m));
+    if (bad < (int64_t)numbers(m))
+        return pcv_fail(e, PCV_ERANGE, "element %lld is not finite", (long long)bad);
     r = pcv_latents_new(&l, m, which, e);
     if (r < 0)
         return r;

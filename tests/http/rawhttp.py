@@ -1,6 +1,8 @@
 """HTTP/1.1 by hand: sockets that can be as rude as a test needs, and just enough parsing."""
 
+import concurrent.futures
 import json
+import os
 import random
 import socket
 import struct
@@ -163,3 +165,17 @@ def noise(n, seed=1):
 def alone(target):
     """Only the connection that asks for the statistics is left."""
     return stats(target)["connections"] == 1
+
+
+def chaos(misbehave, target):
+    """misbehave(target, seed, until) by many clients at once: what went wrong, and how much went well.
+    CHAOS_SECONDS and CHAOS_CLIENTS make it longer and wider."""
+    until = time.monotonic() + float(os.environ.get("CHAOS_SECONDS", "2"))
+    clients = int(os.environ.get("CHAOS_CLIENTS", "40"))
+    with concurrent.futures.ThreadPoolExecutor(clients) as pool:
+        results = list(pool.map(lambda seed: misbehave(target, seed, until), range(clients)))
+    return [wrong for wrong, _ in results if wrong], sum(good for _, good in results)
+
+
+def leave_somehow(r, c):
+    r.choice([c.close, c.reset, c.half_close])()
