@@ -83,6 +83,8 @@ $(B)/version.h: FORCE
 FORCE:
 $(B)/obj/lib/base/version.o: $(B)/version.h
 $(B)/obj/lib/base/version.o: ISA = -I$(B)
+# Loops over tokens that any instruction set has vectors for.
+$(B)/obj/lib/attention/tokens.o: ISA = -O3 -fno-math-errno
 
 $(B)/openapi.c: proto/openapi.yaml proto/openapi2c.py
 	@mkdir -p $(@D)

@@ -81,7 +81,7 @@ size_t pcv_segment_stats_need(const struct pcv_segment *s, int channels)
     for (int i = 0; i < s->ngroups; i++) {
         const struct pcv_group *g = &s->group[i];
 
-        if (g->kind == PCV_GROUP_TABLE)
+        if (g->kind == PCV_GROUP_TABLE && !g->sums)
             doubles += 2 * (size_t)g->rows;
         if (g->kind == PCV_GROUP_DENSE)
             doubles += (size_t)g->raw * (g->raw + 2) + 2;
@@ -107,13 +107,23 @@ static void stats_by_token(const struct pcv_segment *s, int channels, float eps,
     }
 }
 
-static void vector_sums(const float *x, int n, double *sum, double *squares)
+/* Every fourth number apart: one sum would wait for itself. */
+static void vector_sums(const float *x, size_t step, int n, double *sum, double *squares)
 {
-    *sum = *squares = 0;
-    for (int i = 0; i < n; i++) {
-        *sum += x[i];
-        *squares += (double)x[i] * x[i];
+    double a[4] = {0}, b[4] = {0};
+
+    for (int i = 0; i < n; i++, x += step) {
+        a[i % 4] += *x;
+        b[i % 4] += (double)*x * *x;
     }
+    *sum = a[0] + a[1] + (a[2] + a[3]);
+    *squares = b[0] + b[1] + (b[2] + b[3]);
+}
+
+void pcv_table_sums(double *out, const float *table, int rows, int n)
+{
+    for (int row = 0; row < rows; row++, table += n)
+        vector_sums(table, 1, n, &out[row], &out[rows + row]);
 }
 
 /* For lifted content x = A d + a: sum x = (A^T 1) d + 1 a, sum x^2 = d^T (A^T A) d + 2 (A^T a) d +
@@ -159,19 +169,16 @@ static void plane_sums(const struct pcv_group *g, int64_t m0, int n, struct sums
     }
 }
 
-/* Token after token; every fourth channel apart, for one sum would wait for itself. */
+/* Token after token. */
 static void row_sums(const struct pcv_group *g, int64_t m0, int n, struct sums *to)
 {
     for (int i = 0; i < n; i++) {
-        const float *x = g->content.at + (size_t)(m0 + i) * g->content.row;
-        double sum[4] = {0}, squares[4] = {0};
+        double sum, squares;
 
-        for (int c = 0; c < g->raw; c++, x += g->content.channel) {
-            sum[c % 4] += *x;
-            squares[c % 4] += (double)*x * *x;
-        }
-        to->sum[i] += sum[0] + sum[1] + (sum[2] + sum[3]);
-        to->squares[i] += squares[0] + squares[1] + (squares[2] + squares[3]);
+        vector_sums(g->content.at + (size_t)(m0 + i) * g->content.row, g->content.channel, g->raw,
+                    &sum, &squares);
+        to->sum[i] += sum;
+        to->squares[i] += squares;
     }
 }
 
@@ -198,20 +205,41 @@ static void lifted_sums(const struct pcv_group *g, const double *form, int64_t m
     }
 }
 
-/* Rows follow one another, each for div tokens: divisions would take longer than all the rest. */
+/* The next n tokens have the rows from here on, one each. */
+static void add_rows(double *restrict to, const double *restrict by_row, int n)
+{
+    for (int i = 0; i < n; i++)
+        to[i] += by_row[i];
+}
+
+static void add_row(double *to, double of_row, int n)
+{
+    for (int i = 0; i < n; i++)
+        to[i] += of_row;
+}
+
+/* by_row [2, rows]. Rows follow one another, each for div tokens; runs, for divisions would take
+ * longer than all the rest. */
 static void table_sums(const struct pcv_group *g, const double *by_row, int64_t m0, int n,
                        struct sums *to)
 {
-    int row = pcv_group_row(g, m0);
-    int64_t left = g->ids ? 1 : g->div - m0 % g->div; /* tokens that have this row still */
+    const double *squares = by_row + g->rows;
+    int run;
 
-    for (int i = 0; i < n; i++) {
-        to->sum[i] += by_row[2 * row];
-        to->squares[i] += by_row[2 * row + 1];
-        if (--left > 0 || i + 1 == n)
-            continue;
-        left = g->ids ? 1 : g->div;
-        row = g->ids ? g->ids[m0 + i + 1] : row + 1 < g->rows ? row + 1 : 0;
+    for (int i = 0; i < n; i += run) {
+        const int row = pcv_group_row(g, m0 + i);
+
+        if (!g->ids && g->div == 1) {
+            run = g->rows - row < n - i ? g->rows - row : n - i;
+            add_rows(to->sum + i, by_row + row, run);
+            add_rows(to->squares + i, squares + row, run);
+        } else {
+            const int64_t left = g->ids ? 1 : g->div - (m0 + i) % g->div;
+
+            run = left < n - i ? (int)left : n - i;
+            add_row(to->sum + i, by_row[row], run);
+            add_row(to->squares + i, squares[row], run);
+        }
     }
 }
 
@@ -222,15 +250,34 @@ static void prepare_sums(const struct pcv_segment *s, double *work, const double
         const struct pcv_group *g = &s->group[i];
 
         of[i] = work;
-        if (g->kind == PCV_GROUP_TABLE) {
-            for (int row = 0; row < g->rows; row++, work += 2)
-                vector_sums(g->table + (size_t)row * g->n, g->n, &work[0], &work[1]);
+        if (g->kind == PCV_GROUP_TABLE && g->sums) {
+            of[i] = g->sums;
+        } else if (g->kind == PCV_GROUP_TABLE) {
+            pcv_table_sums(work, g->table, g->rows, g->n);
+            work += 2 * (size_t)g->rows;
         } else if (g->kind == PCV_GROUP_DENSE) {
             if (g->lift)
                 lift_forms(g, work);
             work += (size_t)g->raw * (g->raw + 2) + 2;
         }
     }
+}
+
+/* Sums to statistics. What cancels is double, the root need not be. */
+static void finish(const struct sums *of, int channels, float eps, int n, float *restrict mean,
+                   float *restrict r)
+{
+    const double share = 1.0 / channels;
+
+    for (int i = 0; i < n; i++) {
+        const double mu = of->sum[i] * share;
+        const double var = of->squares[i] * share - mu * mu;
+
+        mean[i] = (float)mu;
+        r[i] = (float)(var > 0 ? var : 0) + eps;
+    }
+    for (int i = 0; i < n; i++)
+        r[i] = 1 / sqrtf(r[i]);
 }
 
 void pcv_segment_stats(const struct pcv_segment *s, int channels, float eps, float *mean, float *r,
@@ -249,7 +296,7 @@ void pcv_segment_stats(const struct pcv_segment *s, int channels, float eps, flo
 
         if (s->group[i].kind != PCV_GROUP_CONST)
             continue;
-        vector_sums(s->group[i].value, s->group[i].n, &a, &b);
+        vector_sums(s->group[i].value, 1, s->group[i].n, &a, &b);
         fixed_sum += a;
         fixed_squares += b;
     }
@@ -273,12 +320,6 @@ void pcv_segment_stats(const struct pcv_segment *s, int channels, float eps, flo
             else if (g->kind == PCV_GROUP_DENSE)
                 row_sums(g, m0, n, &of_block);
         }
-        for (int i = 0; i < n; i++) {
-            const double mu = of_block.sum[i] / channels;
-            const double var = fmax(of_block.squares[i] / channels - mu * mu, 0.0);
-
-            mean[m0 + i] = (float)mu;
-            r[m0 + i] = (float)(1.0 / sqrt(var + eps));
-        }
+        finish(&of_block, channels, eps, n, mean + m0, r + m0);
     }
 }

@@ -74,6 +74,7 @@ static int select_rows(struct pcv_input *in, struct pcv_group *g, const int32_t 
         memcpy(rows + i * g->n, g->table + (size_t)kept[i] * g->n, (size_t)g->n * sizeof(float));
     g->table = rows;
     g->rows = (int)n;
+    g->sums = NULL;
     g->constant = -1;
     return 0;
 }
@@ -101,6 +102,7 @@ static int add_fourier(struct pcv_input *in, const struct pcv_grid_adapter *a,
         *g = (struct pcv_group){.kind = PCV_GROUP_TABLE,
                                 .table = table,
                                 .rows = size[axis],
+                                .sums = table == a->axis_table[axis] ? a->axis_sums[axis] : NULL,
                                 .div = div,
                                 .constant = -1};
         fourier_ranges(a, axis, a->content, g);
@@ -156,6 +158,7 @@ static int add_learned(struct pcv_input *in, const struct pcv_grid_adapter *a,
               (struct pcv_group){.kind = PCV_GROUP_TABLE,
                                  .table = a->positions,
                                  .rows = (int)tokens,
+                                 .sums = a->position_sums,
                                  .div = 1,
                                  .constant = 0},
               a->content, a->position_channels);

@@ -3,7 +3,21 @@
 #include "lib/attention/encode.h"
 #include "lib/base/mem.h"
 
+#include <stddef.h>
 #include <stdlib.h>
+#include <string.h>
+
+struct pcv_input *pcv_input_new(void)
+{
+    struct pcv_input *in = malloc(sizeof(*in));
+
+    if (!in)
+        return NULL;
+    memset(in, 0, offsetof(struct pcv_input, tokens));
+    in->tokens.channels = in->queries.channels = 0;
+    in->tokens.nsegments = in->queries.nsegments = 0;
+    return in;
+}
 
 void *pcv_input_take(struct pcv_input *in, size_t count, size_t size)
 {

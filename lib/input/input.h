@@ -1,6 +1,6 @@
 /* input.h - one input on its way to the encoder: a token array and what it was made from.
  *
- * Adapters append segments to a zeroed pcv_input and own their memory through it; on failure they
+ * Adapters append segments to a new pcv_input and own their memory through it; on failure they
  * leave it for pcv_input_free. Afterwards it is read-only. Any thread. */
 #ifndef PCV_INPUT_INPUT_H
 #define PCV_INPUT_INPUT_H
@@ -11,12 +11,7 @@
 enum { PCV_INPUT_ARRAYS = 48 };
 
 struct pcv_input {
-    struct pcv_tokens tokens;
-    struct pcv_tokens queries; /* given by the caller, or all tokens where the mask left some out of
-                                  `tokens` and the decoder asks for every one; nsegments 0: none */
-    void *owned[PCV_INPUT_ARRAYS];
-    size_t size[PCV_INPUT_ARRAYS]; /* of each, in bytes */
-    size_t owned_bytes;            /* of all */
+    size_t owned_bytes; /* of all arrays */
     int nowned;
     int which; /* index of the model's input it is; 0 where all are together */
     int nsides, sides[PCV_MAX_AXES]; /* grid of the tokens, slowest first; 0: not on one */
@@ -24,7 +19,17 @@ struct pcv_input {
     int positions;    /* text: [CLS] .. [SEP], masked-out ones too */
     int32_t *ids;     /* [positions] */
     int64_t *offsets; /* [positions] byte in the text, -1; NULL when made from tensors */
+
+    /* What is beyond the counts in these is not cleared: together they are 16 KB. */
+    struct pcv_tokens tokens;
+    struct pcv_tokens queries; /* given by the caller, or all tokens where the mask left some out of
+                                  `tokens` and the decoder asks for every one; nsegments 0: none */
+    void *owned[PCV_INPUT_ARRAYS];
+    size_t size[PCV_INPUT_ARRAYS]; /* of each, in bytes */
 };
+
+/* An input without segments. NULL without memory. own: pcv_input_free */
+struct pcv_input *pcv_input_new(void);
 
 /* Memory that lives as long as the input. NULL when refused. */
 void *pcv_input_take(struct pcv_input *in, size_t count, size_t size);

@@ -1,5 +1,6 @@
 #include "lib/layout/layout.h"
 
+#include "lib/attention/tokens.h"
 #include "lib/base/mem.h"
 #include "lib/input/fourier.h"
 #include "lib/input/spectrum.h"
@@ -36,7 +37,29 @@ static bool is_native(const char *dir)
     return access(path, F_OK) == 0 || errno != ENOENT;
 }
 
-/* Fourier positions of the usual size, once for all inputs that have it. */
+/* What LayerNorm asks of the rows of a table. */
+static int sums_of(const double **ret, struct pcv_blueprint *bp, const float *table, int rows,
+                   int n, struct pcv_err *e)
+{
+    double *sums = (double *)pcv_blueprint_own(bp, 4 * (size_t)rows, e); /* aligned for any type */
+
+    if (!sums)
+        return PCV_ENOMEM;
+    pcv_table_sums(sums, table, rows, n);
+    *ret = sums;
+    return 0;
+}
+
+static int positions_of(struct pcv_grid_adapter *g)
+{
+    int n = 1;
+
+    for (int axis = 0; axis < g->axes; axis++)
+        n *= g->size[axis];
+    return n;
+}
+
+/* Fourier positions of the usual size, once for all inputs that have it, and sums of all tables. */
 static int usual_positions(struct pcv_blueprint *bp, struct pcv_err *e)
 {
     for (int i = 0; i < bp->ninputs; i++) {
@@ -53,7 +76,12 @@ static int usual_positions(struct pcv_blueprint *bp, struct pcv_err *e)
                 return PCV_ENOMEM;
             pcv_fourier_axis(table, g->size[axis], g->bands, g->max_resolution[axis]);
             g->axis_table[axis] = table;
+            if (sums_of(&g->axis_sums[axis], bp, table, g->size[axis], (int)width, e))
+                return PCV_ENOMEM;
         }
+        if (g->position == PCV_POSITION_LEARNED &&
+            sums_of(&g->position_sums, bp, g->positions, positions_of(g), g->position_channels, e))
+            return PCV_ENOMEM;
     }
     return 0;
 }

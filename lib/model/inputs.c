@@ -9,7 +9,7 @@
 
 struct pcv_input *pcv_inputs_new(struct pcv_err *e)
 {
-    struct pcv_input *in = calloc(1, sizeof(*in));
+    struct pcv_input *in = pcv_input_new();
 
     if (!in)
         pcv_fail(e, PCV_ENOMEM, "no memory for an input");
