@@ -194,7 +194,7 @@ static struct series *series_new(const struct row *row, const char *key, size_t 
 /* NULL without memory. */
 static struct series *find(struct srv_metrics *m, enum srv_metric id, const char *const *values)
 {
-    char key[MAX_LABELS * (MAX_VALUE + 1)] = "";
+    char key[MAX_LABELS * (MAX_VALUE + 1)];
     struct table *t = &m->tables[id];
     size_t len = make_key(&rows[id], values, key);
     if (t->room) {

@@ -222,10 +222,10 @@ int srv_multipart_parse(struct srv_parts *ret, const char *content_type, const v
         return r;
     /* Each string is shorter than the header that says it, and each header is said once. */
     p.strings = malloc(len);
-    if (!p.strings)
-        return pcv_fail(e, PCV_ENOMEM, "no memory for the parts' names");
+    p.part = calloc(SRV_MAX_PARTS, sizeof(*p.part));
     s.strings = p.strings;
-    r = parse(&p, &s, e);
+    r = p.strings && p.part ? parse(&p, &s, e)
+                            : pcv_fail(e, PCV_ENOMEM, "no memory for the parts' names");
     if (r != 0) {
         srv_multipart_free(&p);
         return r;
@@ -237,5 +237,6 @@ int srv_multipart_parse(struct srv_parts *ret, const char *content_type, const v
 void srv_multipart_free(struct srv_parts *p)
 {
     free(p->strings);
+    free(p->part);
     *p = (struct srv_parts){0};
 }

@@ -20,7 +20,7 @@ struct srv_part {
 
 struct srv_parts {
     int n;
-    struct srv_part part[SRV_MAX_PARTS];
+    struct srv_part *part; /* [n] */
     char *strings; /* names, filenames and types */
 };
 

@@ -141,23 +141,24 @@ static const char *methods_of(const char *pattern)
 
 int srv_route_find(const char *method, const char *path, struct srv_match *ret, const char **allow)
 {
-    int r = -404;
+    const size_t n = sizeof routes / sizeof *routes;
     if (!strcmp(method, "HEAD"))
         method = "GET";
-    for (size_t i = 0; i < sizeof routes / sizeof *routes; i++) {
+    for (size_t i = 0; i < n; i++) {
         struct srv_match m = {.route = &routes[i]};
-        if (!fits(routes[i].pattern, path, &m))
-            continue;
-        if (!strcmp(routes[i].method, method)) {
+        if (!strcmp(routes[i].method, method) && fits(routes[i].pattern, path, &m)) {
             *ret = m;
             return 0;
         }
-        if (r == -404) { /* the first pattern that fits is meant */
-            r = -405;
-            *allow = methods_of(routes[i].pattern);
-        }
     }
-    return r;
+    for (size_t i = 0; i < n; i++) { /* the first pattern that fits is meant */
+        struct srv_match m;
+        if (!fits(routes[i].pattern, path, &m))
+            continue;
+        *allow = methods_of(routes[i].pattern);
+        return -405;
+    }
+    return -404;
 }
 
 /* ---- what handlers share -----------------------------------------------------------------------

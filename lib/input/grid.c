@@ -34,9 +34,9 @@ static int kept_tokens(struct pcv_input *in, const uint8_t *keep, int64_t tokens
                        int64_t *n, struct pcv_err *e)
 {
     *kept = NULL;
-    *n = 0;
-    for (int64_t i = 0; i < tokens; i++)
-        *n += !keep || keep[i];
+    *n = keep ? 0 : tokens;
+    for (int64_t i = 0; keep && i < tokens; i++)
+        *n += keep[i];
     if (*n == 0)
         return pcv_fail(e, PCV_ERANGE, "the mask keeps no token");
     if (*n == tokens)

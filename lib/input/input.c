@@ -59,17 +59,17 @@ int pcv_input_finish(struct pcv_input *in, struct pcv_tokens *t, float eps, stru
 {
     for (int i = 0; i < t->nsegments; i++) {
         struct pcv_segment *s = &t->segment[i];
-        float *mean = pcv_input_take(in, (size_t)s->tokens, sizeof(float));
-        float *r = pcv_input_take(in, (size_t)s->tokens, sizeof(float));
+        const size_t tokens = pcv_pad_floats((size_t)s->tokens);
+        float *mean = pcv_input_take(in, 2 * tokens, sizeof(float));
         void *work = pcv_alloc(pcv_segment_stats_need(s, t->channels), 1);
 
-        if (!mean || !r || !work) {
+        if (!mean || !work) {
             pcv_free(work);
             return pcv_fail(e, PCV_ENOMEM, "no memory for %lld tokens", (long long)s->tokens);
         }
-        pcv_segment_stats(s, t->channels, eps, mean, r, work);
+        pcv_segment_stats(s, t->channels, eps, mean, mean + tokens, work);
         s->mean = mean;
-        s->r = r;
+        s->r = mean + tokens;
         pcv_free(work);
     }
     return 0;
