@@ -81,7 +81,7 @@ size_t pcv_segment_stats_need(const struct pcv_segment *s, int channels)
     for (int i = 0; i < s->ngroups; i++) {
         const struct pcv_group *g = &s->group[i];
 
-        if (g->kind == PCV_GROUP_TABLE && !g->sums)
+        if (g->kind == PCV_GROUP_TABLE && !g->sum)
             doubles += 2 * (size_t)g->rows;
         if (g->kind == PCV_GROUP_DENSE)
             doubles += (size_t)g->raw * (g->raw + 2) + 2;
@@ -120,10 +120,10 @@ static void vector_sums(const float *x, size_t step, int n, double *sum, double 
     *squares = b[0] + b[1] + (b[2] + b[3]);
 }
 
-void pcv_table_sums(double *out, const float *table, int rows, int n)
+void pcv_table_sums(double *sum, double *squares, const float *table, int rows, int n)
 {
     for (int row = 0; row < rows; row++, table += n)
-        vector_sums(table, 1, n, &out[row], &out[rows + row]);
+        vector_sums(table, 1, n, &sum[row], &squares[row]);
 }
 
 /* For lifted content x = A d + a: sum x = (A^T 1) d + 1 a, sum x^2 = d^T (A^T A) d + 2 (A^T a) d +
@@ -218,12 +218,11 @@ static void add_row(double *to, double of_row, int n)
         to[i] += of_row;
 }
 
-/* by_row [2, rows]. Rows follow one another, each for div tokens; runs, for divisions would take
- * longer than all the rest. */
-static void table_sums(const struct pcv_group *g, const double *by_row, int64_t m0, int n,
-                       struct sums *to)
+/* Rows follow one another, each for div tokens; runs, for divisions would take longer than all the
+ * rest. */
+static void table_sums(const struct pcv_group *g, const double *sum, const double *squares,
+                       int64_t m0, int n, struct sums *to)
 {
-    const double *squares = by_row + g->rows;
     int run;
 
     for (int i = 0; i < n; i += run) {
@@ -231,29 +230,34 @@ static void table_sums(const struct pcv_group *g, const double *by_row, int64_t 
 
         if (!g->ids && g->div == 1) {
             run = g->rows - row < n - i ? g->rows - row : n - i;
-            add_rows(to->sum + i, by_row + row, run);
+            add_rows(to->sum + i, sum + row, run);
             add_rows(to->squares + i, squares + row, run);
         } else {
             const int64_t left = g->ids ? 1 : g->div - (m0 + i) % g->div;
 
             run = left < n - i ? (int)left : n - i;
-            add_row(to->sum + i, by_row[row], run);
+            add_row(to->sum + i, sum[row], run);
             add_row(to->squares + i, squares[row], run);
         }
     }
 }
 
-/* Two numbers per table row, or the forms of lifted content, one after another in `work`. */
-static void prepare_sums(const struct pcv_segment *s, double *work, const double **of)
+/* What is known of a group before its tokens are: sums of a table's rows, or forms of lifted
+ * content. */
+struct known {
+    const double *sum, *squares, *form;
+};
+
+/* What is not kept lies one after another in `work`. */
+static void prepare_sums(const struct pcv_segment *s, double *work, struct known *of)
 {
     for (int i = 0; i < s->ngroups; i++) {
         const struct pcv_group *g = &s->group[i];
 
-        of[i] = work;
-        if (g->kind == PCV_GROUP_TABLE && g->sums) {
-            of[i] = g->sums;
-        } else if (g->kind == PCV_GROUP_TABLE) {
-            pcv_table_sums(work, g->table, g->rows, g->n);
+        of[i] = (struct known){g->sum, g->squares, work};
+        if (g->kind == PCV_GROUP_TABLE && !g->sum) {
+            of[i] = (struct known){work, work + g->rows, NULL};
+            pcv_table_sums(work, work + g->rows, g->table, g->rows, g->n);
             work += 2 * (size_t)g->rows;
         } else if (g->kind == PCV_GROUP_DENSE) {
             if (g->lift)
@@ -283,7 +287,7 @@ static void finish(const struct sums *of, int channels, float eps, int n, float 
 void pcv_segment_stats(const struct pcv_segment *s, int channels, float eps, float *mean, float *r,
                        void *work)
 {
-    const double *of[PCV_MAX_GROUPS];
+    struct known of[PCV_MAX_GROUPS];
     double fixed_sum = 0, fixed_squares = 0;
 
     if (s->overlap) {
@@ -312,9 +316,9 @@ void pcv_segment_stats(const struct pcv_segment *s, int channels, float eps, flo
             const struct pcv_group *g = &s->group[i];
 
             if (g->kind == PCV_GROUP_TABLE)
-                table_sums(g, of[i], m0, n, &of_block);
+                table_sums(g, of[i].sum, of[i].squares, m0, n, &of_block);
             else if (g->kind == PCV_GROUP_DENSE && g->lift)
-                lifted_sums(g, of[i], m0, n, &of_block);
+                lifted_sums(g, of[i].form, m0, n, &of_block);
             else if (g->kind == PCV_GROUP_DENSE && g->content.row == 1)
                 plane_sums(g, m0, n, &of_block);
             else if (g->kind == PCV_GROUP_DENSE)

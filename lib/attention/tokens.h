@@ -34,7 +34,7 @@ struct pcv_group {
     /* TABLE: token m has row ids[m], or (m / div) % rows when ids is NULL */
     const float *table; /* [rows, n] */
     int rows;
-    const double *sums; /* pcv_table_sums of it; NULL: added up for this input */
+    const double *sum, *squares; /* [rows] of it (pcv_table_sums); NULL: added up for this input */
     int64_t div;
     const int32_t *ids;
     int constant; /* index among the model's constant tables, or -1: made for this input */
@@ -84,9 +84,8 @@ void pcv_group_add(const struct pcv_group *g, const float *own, float *all);
 void pcv_segment_token(const struct pcv_segment *s, int channels, int64_t m, float *out,
                        float *scratch);
 
-/* What statistics ask of a table [rows, n]: out [2, rows], sums of rows and sums of their squares.
- */
-void pcv_table_sums(double *out, const float *table, int rows, int n);
+/* What statistics ask of a table [rows, n]: of each row its sum, and that of its squares. */
+void pcv_table_sums(double *sum, double *squares, const float *table, int rows, int n);
 
 /* Mean and 1 / sqrt(variance + eps) of every token, from per-row sums of the tables and a quadratic
  * form of lifted content; overlapping groups token by token. work: [2 x rows of all tables] doubles

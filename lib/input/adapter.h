@@ -61,10 +61,10 @@ struct pcv_grid_adapter {
     bool fixed;             /* size is the only one; otherwise the usual one */
     int size[PCV_MAX_AXES]; /* in tokens */
     const float *axis_table[PCV_MAX_AXES]; /* Fourier, of `size`: [size, 1 + 2 bands], or NULL */
-    const double *axis_sums[PCV_MAX_AXES]; /* of its rows (pcv_table_sums) */
+    const double *axis_sum[PCV_MAX_AXES], *axis_squares[PCV_MAX_AXES]; /* pcv_table_sums of it */
     int position_channels;
-    const float *positions;      /* learned: [tokens, position_channels] (projected) */
-    const double *position_sums; /* of its rows */
+    const float *positions; /* learned: [tokens, position_channels] (projected) */
+    const double *position_sum, *position_squares; /* pcv_table_sums of them */
     const float *pad;       /* [npad] the same for all tokens */
     int npad;
     struct pcv_image_prep prep; /* for pictures */

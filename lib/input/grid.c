@@ -74,7 +74,7 @@ static int select_rows(struct pcv_input *in, struct pcv_group *g, const int32_t 
         memcpy(rows + i * g->n, g->table + (size_t)kept[i] * g->n, (size_t)g->n * sizeof(float));
     g->table = rows;
     g->rows = (int)n;
-    g->sums = NULL;
+    g->sum = g->squares = NULL;
     g->constant = -1;
     return 0;
 }
@@ -102,9 +102,12 @@ static int add_fourier(struct pcv_input *in, const struct pcv_grid_adapter *a,
         *g = (struct pcv_group){.kind = PCV_GROUP_TABLE,
                                 .table = table,
                                 .rows = size[axis],
-                                .sums = table == a->axis_table[axis] ? a->axis_sums[axis] : NULL,
                                 .div = div,
                                 .constant = -1};
+        if (table == a->axis_table[axis]) {
+            g->sum = a->axis_sum[axis];
+            g->squares = a->axis_squares[axis];
+        }
         fourier_ranges(a, axis, a->content, g);
         if (kept)
             r = select_rows(in, g, kept, s->tokens, a->axes == 1, e);
@@ -158,7 +161,8 @@ static int add_learned(struct pcv_input *in, const struct pcv_grid_adapter *a,
               (struct pcv_group){.kind = PCV_GROUP_TABLE,
                                  .table = a->positions,
                                  .rows = (int)tokens,
-                                 .sums = a->position_sums,
+                                 .sum = a->position_sum,
+                                 .squares = a->position_squares,
                                  .div = 1,
                                  .constant = 0},
               a->content, a->position_channels);

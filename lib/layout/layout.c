@@ -38,15 +38,16 @@ static bool is_native(const char *dir)
 }
 
 /* What LayerNorm asks of the rows of a table. */
-static int sums_of(const double **ret, struct pcv_blueprint *bp, const float *table, int rows,
-                   int n, struct pcv_err *e)
+static int sums_of(const double **sum, const double **squares, struct pcv_blueprint *bp,
+                   const float *table, int rows, int n, struct pcv_err *e)
 {
-    double *sums = (double *)pcv_blueprint_own(bp, 4 * (size_t)rows, e); /* aligned for any type */
+    double *own = (double *)pcv_blueprint_own(bp, 4 * (size_t)rows, e); /* aligned for any type */
 
-    if (!sums)
+    if (!own)
         return PCV_ENOMEM;
-    pcv_table_sums(sums, table, rows, n);
-    *ret = sums;
+    pcv_table_sums(own, own + rows, table, rows, n);
+    *sum = own;
+    *squares = own + rows;
     return 0;
 }
 
@@ -76,11 +77,13 @@ static int usual_positions(struct pcv_blueprint *bp, struct pcv_err *e)
                 return PCV_ENOMEM;
             pcv_fourier_axis(table, g->size[axis], g->bands, g->max_resolution[axis]);
             g->axis_table[axis] = table;
-            if (sums_of(&g->axis_sums[axis], bp, table, g->size[axis], (int)width, e))
+            if (sums_of(&g->axis_sum[axis], &g->axis_squares[axis], bp, table, g->size[axis],
+                        (int)width, e))
                 return PCV_ENOMEM;
         }
         if (g->position == PCV_POSITION_LEARNED &&
-            sums_of(&g->position_sums, bp, g->positions, positions_of(g), g->position_channels, e))
+            sums_of(&g->position_sum, &g->position_squares, bp, g->positions, positions_of(g),
+                    g->position_channels, e))
             return PCV_ENOMEM;
     }
     return 0;

@@ -107,22 +107,38 @@ def keep_picture(d):
     return f"/v1/latents/{kept['latents']}/query"
 
 
+def pictures(model="senses"):
+    """Requests with a picture each."""
+    whole = full.pictures(1) if model == "senses" else {}
+    return [binary({**whole, "image": full.uniform(f"image.{i}", 1, 28, 28, 1)}) for i in range(SAMPLES)]
+
+
+def seldom(rate):
+    """A wrk script that makes its clients wait between requests, for about so many a second."""
+    path = WORK / "seldom.lua"
+    path.write_text(f"function delay() return {round(1e3 * CLIENTS / rate)} end\n")
+    return path
+
+
 def loads(seconds):
     """Pictures keep one thread of the daemon busy, so that the client has a core; queries may use all."""
-    several = [binary({**full.pictures(1), "image": full.uniform(f"image.{i}", 1, 28, 28, 1)})
-               for i in range(SAMPLES)]
     question = json.dumps({"queries": [{"task": "garment", "top_k": 1}]})
     asked = [(question, {"Content-Type": "application/json"})]
     found = {}
     say("daemon, load ...")
     with Daemon("--threads", "1") as d:
         found["binary"] = under_load(
-            d, lambda: wrk(d.url, "/v2/models/senses/infer", seconds, script("binary", several)))
+            d, lambda: wrk(d.url, "/v2/models/senses/infer", seconds, script("binary", pictures())))
         found["PNG in JSON"] = under_load(d, lambda: png_in_json(d, seconds))
     with Daemon() as d:
         handle = keep_picture(d)
         found["queries"] = under_load(d, lambda: wrk(d.url, handle, seconds, script("query", asked)))
         found["health"] = under_load(d, lambda: wrk(d.url, "/v2/health/live", seconds))
+        found["seldom"] = under_load(
+            d, lambda: wrk(d.url, "/v2/health/live", seconds, seldom(found["binary"]["rate"])))
+    with Daemon("--threads", "1", name="tiny", model=tiny(28, 1)) as d:
+        found["little"] = under_load(
+            d, lambda: wrk(d.url, "/v2/models/tiny/infer", seconds, script("little", pictures("tiny"))))
     return found
 
 
@@ -134,7 +150,8 @@ def print_loads(found, offline):
                         f"rate {beside(found['queries']['rate'], TARGETS['queries'])}"}
     print(f"\n{f'{CLIENTS} clients':28} {'rate /s':>9} {'loop us':>8} {'batch':>6} {'p50 ms':>7} {'p99 ms':>7}")
     for name, title in (("binary", "pictures, binary"), ("PNG in JSON", "pictures, PNG in JSON"),
-                        ("queries", "queries to a handle"), ("health", "health checks")):
+                        ("little", "pictures, next to no model"), ("queries", "queries to a handle"),
+                        ("health", "health checks"), ("seldom", "as few as pictures")):
         r = found[name]
         note = "; ".join([f"loop {beside(r['loop_us'], TARGETS['loop'])}", *filter(None, [notes.get(name)])])
         print(f"{title:28} {r['rate']:9.0f} {r['loop_us']:8.1f} {r['mean_batch']:6.1f} {r['p50']:7.2f} "
@@ -143,15 +160,16 @@ def print_loads(found, offline):
 
 # ---- JSON numbers -------------------------------------------------------------------------------
 
-def tiny():
+def tiny(side, channels):
     """A model that takes many numbers and does next to nothing with them."""
     m = {"format": "perceiver-1", "name": "tiny", "latents": {"count": 1, "channels": 8},
          "encoders": {"see": {"heads": 1}}, "process": {"layers": 1, "heads": 1},
          "decoders": {"judge": {"channels": 8, "heads": 1}},
-         "inputs": [{"name": "image", "kind": "image", "encoder": "see", "height": SIDE, "width": SIDE,
-                     "position": {"kind": "fourier", "bands": 1, "max_resolution": [SIDE, SIDE]}}],
+         "inputs": [{"name": "image", "kind": "image", "encoder": "see", "height": side, "width": side,
+                     "channels": channels,
+                     "position": {"kind": "fourier", "bands": 1, "max_resolution": [side, side]}}],
          "tasks": [{"name": "label", "kind": "classify", "decoder": "judge", "labels": ["a", "b"]}]}
-    folder = WORK / "tiny"
+    folder = WORK / f"tiny-{side}"
     folder.mkdir(exist_ok=True)
     (folder / "perceiver.json").write_text(json.dumps(m, indent=1) + "\n")
     full.write(folder / "model.safetensors", make_native.weights("tiny", m))
@@ -164,7 +182,7 @@ def json_numbers(repeat):
     forms = {"binary": binary(given), "JSON, 9 digits": numbers(given, 9), "JSON, 17 digits": numbers(given, 17)}
     found = {}
     say("daemon, JSON numbers ...")
-    with Daemon(name="tiny", model=tiny()) as d:
+    with Daemon(name="tiny", model=tiny(SIDE, 3)) as d:
         c = http.client.HTTPConnection("127.0.0.1", d.port, timeout=60)
         for name, (body, headers) in forms.items():
             took, adapted = [], []

@@ -89,6 +89,36 @@ static void groups_side_by_side(void **state)
     }
 }
 
+/* Sums are kept of a whole table; inputs may have fewer positions than that. */
+static void sums_of_a_longer_table(void **state)
+{
+    (void)state;
+    for (int turn = 0; turn < 60; turn++) {
+        struct pcv_tokens t = {.channels = 40, .nsegments = 1};
+        enum flavour f[PCV_MAX_GROUPS];
+        const int n = 1 + random_int(&seed, PCV_MAX_GROUPS);
+
+        for (int j = 0; j < n; j++)
+            f[j] = (enum flavour)random_int(&seed, FLAVOURS);
+        t.segment[0] = random_segment(&seed, t.channels, 1 + random_int(&seed, 600), f, n);
+        for (int j = 0; j < n; j++) {
+            struct pcv_group *g = &t.segment[0].group[j];
+            double *sum, *squares;
+
+            if (g->kind != PCV_GROUP_TABLE)
+                continue;
+            sum = doubles((size_t)g->rows);
+            squares = doubles((size_t)g->rows);
+            pcv_table_sums(sum, squares, g->table, g->rows, g->n);
+            g->sum = sum;
+            g->squares = squares;
+            if (!g->ids && g->rows > 1)
+                g->rows--;
+        }
+        check_stats(&t);
+    }
+}
+
 static void groups_above_each_other(void **state)
 {
     (void)state;
@@ -180,6 +210,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(one_group_alone, release),
         cmocka_unit_test_teardown(groups_side_by_side, release),
+        cmocka_unit_test_teardown(sums_of_a_longer_table, release),
         cmocka_unit_test_teardown(groups_above_each_other, release),
         cmocka_unit_test_teardown(content_far_from_zero, release),
         cmocka_unit_test_teardown(tokens_of_one_value, release),
