@@ -21,7 +21,7 @@ struct srv_part {
 struct srv_parts {
     int n;
     struct srv_part *part; /* [n] */
-    char *strings; /* names, filenames and types */
+    char *strings;         /* names, filenames and types */
 };
 
 /* Whether this Content-Type (NULL is fine) says multipart/form-data. */

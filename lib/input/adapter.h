@@ -65,7 +65,7 @@ struct pcv_grid_adapter {
     int position_channels;
     const float *positions; /* learned: [tokens, position_channels] (projected) */
     const double *position_sum, *position_squares; /* pcv_table_sums of them */
-    const float *pad;       /* [npad] the same for all tokens */
+    const float *pad;                              /* [npad] the same for all tokens */
     int npad;
     struct pcv_image_prep prep; /* for pictures */
     int rate;                   /* samples a second of sounds; 0: taken as tensors only */
