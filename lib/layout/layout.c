@@ -51,7 +51,7 @@ static int sums_of(const double **sum, const double **squares, struct pcv_bluepr
     return 0;
 }
 
-static int positions_of(struct pcv_grid_adapter *g)
+static int positions_of(const struct pcv_grid_adapter *g)
 {
     int n = 1;
 

@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import pathlib
+from statistics import median
 
 import daemon
 import full
@@ -22,6 +23,7 @@ CONFIGURATIONS = ["language", "vision-fourier", "vision-learned", "vision-conv",
                   "optical-flow"]
 PARTS = CONFIGURATIONS + ["masks", "shipped", "scaling", "daemon", "multitask"]
 BATCH = 32
+ROUNDS = 3  # processes for each row, a look at the peak before and after each: neighbours come and go
 WRONG = 1e-3
 BUSY = 0.5  # load average beside us
 
@@ -36,14 +38,31 @@ def shares(report, gflops):
             "dense": share("dense", "total"), "process": share("done", "process")}
 
 
+def over(rounds, what, how):
+    """One figure of every round, by its path: the median of them, or another summary."""
+    def at(r):
+        for key in what:
+            r = r[key]
+        return r
+    return how([at(r) for r in rounds])
+
+
 def measure(peak, name, threads, model, given, repeat, *options, dense=None):
     """A row and its results; dense: the count to use instead of the report's own."""
     say(f"{name}, {threads} thread{'s' * (threads > 1)} ...")
-    (report, out), gflops = peak.around(
-        threads, lambda: evaluate(model, given, threads, repeat, *options))
-    if dense:
-        report["gmac"]["dense"] = dense
-    return {"name": name, "peak_gflops": gflops, "share": shares(report, gflops), **report}, out
+    rounds = []
+    for _ in range(ROUNDS):
+        (report, out), gflops = peak.around(
+            threads, lambda: evaluate(model, given, threads, repeat, *options))
+        if dense:
+            report["gmac"]["dense"] = dense
+        rounds.append({"peak_gflops": gflops, "share": shares(report, gflops), **report})
+    row = {**rounds[0], "name": name, "rounds": rounds, "peak_gflops": over(rounds, ["peak_gflops"], median)}
+    row["share"] = {k: over(rounds, ["share", k], median) for k in row["share"]}
+    row["ms"] = {k: {"median": over(rounds, ["ms", k, "median"], median), "min": over(rounds, ["ms", k, "min"], min)}
+                 for k in row["ms"]}
+    row["peak_rss_mb"] = over(rounds, ["peak_rss_mb"], max)
+    return row, out
 
 
 def with_error(row, wrong):
@@ -123,7 +142,7 @@ def measure_rows(peak, wanted, repeat):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default=",".join(PARTS))
-    parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=5)
     parser.add_argument("--json", type=pathlib.Path)
     args = parser.parse_args()
