@@ -7,7 +7,9 @@
 #ifndef PCV_KERNEL_GEMM_H
 #define PCV_KERNEL_GEMM_H
 
-/* Keeps OpenBLAS to the calling thread, for the whole process. Called when a model opens. */
+/* Keeps OpenBLAS to the calling thread, for the whole process, and ends the threads it started when
+ * it was loaded: they wait for work on a processor each, for some 30 ms. Called when a model opens;
+ * the first time counts. */
 void pcv_gemm_init(void);
 
 /* C[m,n] = A[m,k] W[n,k]^T, or C += ... with accumulate. */

@@ -5,6 +5,7 @@
 #include "tests/unit/check.h"
 
 #include <cblas.h>
+#include <dirent.h>
 
 static uint64_t seed;
 
@@ -162,11 +163,25 @@ static void products_do_not_depend_on_addresses(void **state)
     free(want);
 }
 
+/* Of this process. */
+static int threads(void)
+{
+    DIR *d = opendir("/proc/self/task");
+    int n = -2; /* . and .. */
+
+    assert_non_null(d);
+    while (readdir(d))
+        n++;
+    closedir(d);
+    return n;
+}
+
 static void the_calling_thread_is_enough(void **state)
 {
     (void)state;
     pcv_gemm_init();
     assert_int_equal(openblas_get_num_threads(), 1);
+    assert_int_equal(threads(), 1);
 }
 
 int main(void)
