@@ -196,6 +196,7 @@ static struct series *find(struct srv_metrics *m, enum srv_metric id, const char
 {
     char key[MAX_LABELS * (MAX_VALUE + 1)];
     struct table *t = &m->tables[id];
+    key[0] = 0; /* without labels nothing else is written */
     size_t len = make_key(&rows[id], values, key);
     if (t->room) {
         struct series **found = slot(t, key, len);

@@ -1,23 +1,16 @@
 #include "lib/kernel/gemm.h"
 
 #include <cblas.h>
-#include <pthread.h>
 
 /* OpenBLAS's, where it has threads; no header declares it. */
 extern int blas_thread_shutdown_(void) __attribute__((weak));
 
-static void init(void)
-{
-    openblas_set_num_threads(1);
-    if (blas_thread_shutdown_)
-        blas_thread_shutdown_();
-}
-
 void pcv_gemm_init(void)
 {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-
-    pthread_once(&once, init);
+    if (openblas_get_num_threads() != 1) /* setting it would start the threads again */
+        openblas_set_num_threads(1);
+    if (blas_thread_shutdown_)
+        blas_thread_shutdown_();
 }
 
 void pcv_gemm_nt(int m, int n, int k, const float *a, int lda, const float *w, int ldw, float *c,

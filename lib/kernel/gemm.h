@@ -8,8 +8,8 @@
 #define PCV_KERNEL_GEMM_H
 
 /* Keeps OpenBLAS to the calling thread, for the whole process, and ends the threads it started when
- * it was loaded: they wait for work on a processor each, for some 30 ms. Called when a model opens;
- * the first time counts. */
+ * it was loaded: they wait for work on a processor each, for some 30 ms. Called when a model opens.
+ */
 void pcv_gemm_init(void);
 
 /* C[m,n] = A[m,k] W[n,k]^T, or C += ... with accumulate. */

@@ -35,13 +35,13 @@ static inline __attribute__((always_inline)) void vexp2(vf *x, const int n)
 {
     v8 half[6];
 
-    _Pragma("GCC unroll 3") for (int i = 0; i < n; i++)
+    _Pragma("GCC unroll 3") for (size_t i = 0; i < (size_t)n; i++)
     {
         half[2 * i] = _mm512_castps512_ps256(x[i]);
         half[2 * i + 1] = _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(x[i]), 1));
     }
     exp2_avx2(half, 2 * n);
-    _Pragma("GCC unroll 3") for (int i = 0; i < n; i++) x[i] =
+    _Pragma("GCC unroll 3") for (size_t i = 0; i < (size_t)n; i++) x[i] =
         _mm512_insertf32x8(_mm512_castps256_ps512(half[2 * i]), half[2 * i + 1], 1);
 }
 

@@ -86,14 +86,14 @@ static void attend_row(const struct pcv_attention_head *h, const float *q, float
     float max = -INFINITY, sum = 0;
 
     for (int j = 0; j < h->dv; j++)
-        c[j * LANES] = 0;
+        c[(size_t)j * LANES] = 0;
     for (int pass = 0; pass < 2; pass++) /* the largest score first */
         for (int i = 0; i < h->keys.rows; i++) {
             const float *key = row_of(&h->keys, i), *value = row_of(&h->values, i);
             float score = 0, weight;
 
             for (int j = 0; j < h->dk; j++)
-                score += q[j * LANES] * key[j * LANES];
+                score += q[(size_t)j * LANES] * key[(size_t)j * LANES];
             if (pass == 0) {
                 max = score > max ? score : max;
                 continue;
@@ -101,10 +101,10 @@ static void attend_row(const struct pcv_attention_head *h, const float *q, float
             weight = expf(h->scale * (score - max));
             sum += weight;
             for (int j = 0; j < h->dv; j++)
-                c[j * LANES] += weight * value[j * LANES];
+                c[(size_t)j * LANES] += weight * value[(size_t)j * LANES];
         }
     for (int j = 0; j < h->dv; j++)
-        c[j * LANES] /= sum;
+        c[(size_t)j * LANES] /= sum;
 }
 
 static void attend(const struct pcv_attention_head *h)

@@ -122,8 +122,9 @@ def print_peak(peak):
     for threads, looks in peak.looks.items():
         if looks:
             looks = sorted(looks)
-            print(f"SGEMM peak, {threads} thread{'s' * (threads > 1)}: median {looks[len(looks) // 2]:.0f} GFLOP/s "
-                  f"of {len(looks)} looks, from {looks[0]:.0f} to {looks[-1]:.0f}")
+            print(f"SGEMM peak, {threads} thread{'s' * (threads > 1)}: median {median(looks):.0f} GFLOP/s "
+                  f"of {len(looks)} looks, from {looks[0]:.0f} to {looks[-1]:.0f}; "
+                  f"the median product of a look {median(peak.usual[threads]):.2f} of its best")
 
 
 def measure_rows(peak, wanted, repeat):

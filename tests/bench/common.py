@@ -44,10 +44,13 @@ class Peak:
 
     def __init__(self):
         self.looks = {t: [] for t in THREADS}
+        self.usual = {t: [] for t in THREADS}  # the median product of each look, as a share of its best
 
     def look(self, threads):
-        self.looks[threads].append(float(run(B / "sgemm", threads)))
-        return self.looks[threads][-1]
+        best, usual = map(float, run(B / "sgemm", threads).split())
+        self.looks[threads].append(best)
+        self.usual[threads].append(usual / best)
+        return best
 
     def around(self, threads, measure):
         """What measure() gives, and the better of a look before and a look after it."""

@@ -252,7 +252,9 @@ static void sums_shrink_when_the_largest_grows(void **state)
         double whole = 0;
 
         for (int j = 0; j < KEYS; j++) {
-            x[j] = (float)(j / PCV_PANEL_KEYS * leap);
+            const int leaps = j / PCV_PANEL_KEYS;
+
+            x[j] = (float)(leaps * leap);
             whole += exp(x[j] - 2.0 * leap);
         }
         CHECK_ONE(read_lane(k, way, x, KEYS, before, 1), exp(-2.0 * leap) / whole,
