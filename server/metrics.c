@@ -178,10 +178,11 @@ static struct series *series_new(const struct row *row, const char *key, size_t 
     if (!s)
         return NULL;
     s->key_len = len;
-    s->key = malloc(len + 1);
-    if (s->key)
+    s->key = calloc(len + 1, 1);
+    if (s->key) {
         memcpy(s->key, key, len);
-    s->text = label_text(row->labels, key);
+        s->text = label_text(row->labels, s->key);
+    }
     if (row->type == HISTOGRAM)
         s->buckets = calloc((size_t)bucket_sets[row->buckets].n + 1, sizeof *s->buckets);
     if (!s->key || !s->text || (row->type == HISTOGRAM && !s->buckets)) {
@@ -196,7 +197,6 @@ static struct series *find(struct srv_metrics *m, enum srv_metric id, const char
 {
     char key[MAX_LABELS * (MAX_VALUE + 1)];
     struct table *t = &m->tables[id];
-    key[0] = 0; /* without labels nothing else is written */
     size_t len = make_key(&rows[id], values, key);
     if (t->room) {
         struct series **found = slot(t, key, len);
