@@ -66,6 +66,8 @@ Q = $(if $(V),,@echo '  $(if $(filter %.o,$@),cc  ,make)' $@;)
 $(B)/obj/lib/kernel/%_avx2.o: ISA = -mavx2 -mfma -mf16c
 $(B)/obj/tests/unit/lib/kernel/%_avx2.o: ISA = -mavx2 -mfma
 $(B)/obj/lib/kernel/%_avx512.o: ISA = -mavx512f -mavx512vl -mavx512dq -mavx512bw -mfma
+# Loops over tokens that any instruction set has vectors for.
+$(B)/obj/lib/attention/tokens.o: ISA = -O3 -fno-math-errno
 
 $(B)/obj/%.o: %.c $(B)/flags
 	@mkdir -p $(@D)
@@ -83,8 +85,6 @@ $(B)/version.h: FORCE
 FORCE:
 $(B)/obj/lib/base/version.o: $(B)/version.h
 $(B)/obj/lib/base/version.o: ISA = -I$(B)
-# Loops over tokens that any instruction set has vectors for.
-$(B)/obj/lib/attention/tokens.o: ISA = -O3 -fno-math-errno
 
 $(B)/openapi.c: proto/openapi.yaml proto/openapi2c.py
 	@mkdir -p $(@D)

@@ -20,7 +20,7 @@ struct srv_part {
 
 struct srv_parts {
     int n;
-    struct srv_part *part; /* [n] */
+    struct srv_part *part; /* [n], room for SRV_MAX_PARTS */
     char *strings;         /* names, filenames and types */
 };
 

@@ -81,7 +81,7 @@ size_t pcv_segment_stats_need(const struct pcv_segment *s, int channels)
     for (int i = 0; i < s->ngroups; i++) {
         const struct pcv_group *g = &s->group[i];
 
-        if (g->kind == PCV_GROUP_TABLE && !g->sum)
+        if (g->kind == PCV_GROUP_TABLE && !g->sums.sum)
             doubles += 2 * (size_t)g->rows;
         if (g->kind == PCV_GROUP_DENSE)
             doubles += (size_t)g->raw * (g->raw + 2) + 2;
@@ -120,10 +120,11 @@ static void vector_sums(const float *x, size_t step, int n, double *sum, double 
     *squares = b[0] + b[1] + (b[2] + b[3]);
 }
 
-void pcv_table_sums(double *sum, double *squares, const float *table, int rows, int n)
+struct pcv_row_sums pcv_table_sums(double *room, const float *table, int rows, int n)
 {
     for (int row = 0; row < rows; row++, table += n)
-        vector_sums(table, 1, n, &sum[row], &squares[row]);
+        vector_sums(table, 1, n, &room[row], &room[rows + row]);
+    return (struct pcv_row_sums){room, room + rows};
 }
 
 /* For lifted content x = A d + a: sum x = (A^T 1) d + 1 a, sum x^2 = d^T (A^T A) d + 2 (A^T a) d +
@@ -220,8 +221,8 @@ static void add_row(double *to, double of_row, int n)
 
 /* Rows follow one another, each for div tokens; runs, for divisions would take longer than all the
  * rest. */
-static void table_sums(const struct pcv_group *g, const double *sum, const double *squares,
-                       int64_t m0, int n, struct sums *to)
+static void table_sums(const struct pcv_group *g, struct pcv_row_sums of, int64_t m0, int n,
+                       struct sums *to)
 {
     int run;
 
@@ -230,14 +231,14 @@ static void table_sums(const struct pcv_group *g, const double *sum, const doubl
 
         if (!g->ids && g->div == 1) {
             run = g->rows - row < n - i ? g->rows - row : n - i;
-            add_rows(to->sum + i, sum + row, run);
-            add_rows(to->squares + i, squares + row, run);
+            add_rows(to->sum + i, of.sum + row, run);
+            add_rows(to->squares + i, of.squares + row, run);
         } else {
             const int64_t left = g->ids ? 1 : g->div - (m0 + i) % g->div;
 
             run = left < n - i ? (int)left : n - i;
-            add_row(to->sum + i, sum[row], run);
-            add_row(to->squares + i, squares[row], run);
+            add_row(to->sum + i, of.sum[row], run);
+            add_row(to->squares + i, of.squares[row], run);
         }
     }
 }
@@ -245,7 +246,8 @@ static void table_sums(const struct pcv_group *g, const double *sum, const doubl
 /* What is known of a group before its tokens are: sums of a table's rows, or forms of lifted
  * content. */
 struct known {
-    const double *sum, *squares, *form;
+    struct pcv_row_sums rows;
+    const double *form;
 };
 
 /* What is not kept lies one after another in `work`. */
@@ -254,10 +256,9 @@ static void prepare_sums(const struct pcv_segment *s, double *work, struct known
     for (int i = 0; i < s->ngroups; i++) {
         const struct pcv_group *g = &s->group[i];
 
-        of[i] = (struct known){g->sum, g->squares, work};
-        if (g->kind == PCV_GROUP_TABLE && !g->sum) {
-            of[i] = (struct known){work, work + g->rows, NULL};
-            pcv_table_sums(work, work + g->rows, g->table, g->rows, g->n);
+        of[i] = (struct known){g->sums, work};
+        if (g->kind == PCV_GROUP_TABLE && !g->sums.sum) {
+            of[i].rows = pcv_table_sums(work, g->table, g->rows, g->n);
             work += 2 * (size_t)g->rows;
         } else if (g->kind == PCV_GROUP_DENSE) {
             if (g->lift)
@@ -316,7 +317,7 @@ void pcv_segment_stats(const struct pcv_segment *s, int channels, float eps, flo
             const struct pcv_group *g = &s->group[i];
 
             if (g->kind == PCV_GROUP_TABLE)
-                table_sums(g, of[i].sum, of[i].squares, m0, n, &of_block);
+                table_sums(g, of[i].rows, m0, n, &of_block);
             else if (g->kind == PCV_GROUP_DENSE && g->lift)
                 lifted_sums(g, of[i].form, m0, n, &of_block);
             else if (g->kind == PCV_GROUP_DENSE && g->content.row == 1)

@@ -21,6 +21,11 @@
 
 enum { PCV_MAX_GROUPS = 7, PCV_MAX_SEGMENTS = 8, PCV_MAX_RANGES = 3 };
 
+/* What statistics ask of a table [rows, n]: of each row its sum, and that of its squares. */
+struct pcv_row_sums {
+    const double *sum, *squares; /* [rows]; NULL: not known */
+};
+
 enum pcv_group_kind { PCV_GROUP_TABLE, PCV_GROUP_DENSE, PCV_GROUP_CONST };
 
 struct pcv_group {
@@ -34,7 +39,7 @@ struct pcv_group {
     /* TABLE: token m has row ids[m], or (m / div) % rows when ids is NULL */
     const float *table; /* [rows, n] */
     int rows;
-    const double *sum, *squares; /* [rows] of it (pcv_table_sums); NULL: added up for this input */
+    struct pcv_row_sums sums; /* of it, or of a longer one; not known: added up for this input */
     int64_t div;
     const int32_t *ids;
     int constant; /* index among the model's constant tables, or -1: made for this input */
@@ -84,11 +89,12 @@ void pcv_group_add(const struct pcv_group *g, const float *own, float *all);
 void pcv_segment_token(const struct pcv_segment *s, int channels, int64_t m, float *out,
                        float *scratch);
 
-/* What statistics ask of a table [rows, n]: of each row its sum, and that of its squares. */
-void pcv_table_sums(double *sum, double *squares, const float *table, int rows, int n);
+/* Of a table [rows, n], in room [2, rows]; borrow. */
+struct pcv_row_sums pcv_table_sums(double *room, const float *table, int rows, int n);
 
 /* Mean and 1 / sqrt(variance + eps) of every token, from per-row sums of the tables and a quadratic
- * form of lifted content; overlapping groups token by token. work: [2 x rows of all tables] doubles
+ * form of lifted content; overlapping groups token by token. work: [2 x rows of tables whose sums
+ * are not known] doubles
  * plus [2 x channels] floats, see pcv_segment_stats_need. */
 size_t pcv_segment_stats_need(const struct pcv_segment *s, int channels); /* bytes */
 void pcv_segment_stats(const struct pcv_segment *s, int channels, float eps, float *mean, float *r,

@@ -6,6 +6,7 @@
 #ifndef PCV_INPUT_ADAPTER_H
 #define PCV_INPUT_ADAPTER_H
 
+#include "lib/attention/tokens.h"
 #include "lib/input/image.h"
 #include "lib/perceiver.h"
 
@@ -61,11 +62,11 @@ struct pcv_grid_adapter {
     bool fixed;             /* size is the only one; otherwise the usual one */
     int size[PCV_MAX_AXES]; /* in tokens */
     const float *axis_table[PCV_MAX_AXES]; /* Fourier, of `size`: [size, 1 + 2 bands], or NULL */
-    const double *axis_sum[PCV_MAX_AXES], *axis_squares[PCV_MAX_AXES]; /* pcv_table_sums of it */
+    struct pcv_row_sums axis_sums[PCV_MAX_AXES]; /* of it */
     int position_channels;
-    const float *positions; /* learned: [tokens, position_channels] (projected) */
-    const double *position_sum, *position_squares; /* pcv_table_sums of them */
-    const float *pad;                              /* [npad] the same for all tokens */
+    const float *positions;            /* learned: [tokens, position_channels] (projected) */
+    struct pcv_row_sums position_sums; /* of them */
+    const float *pad;                  /* [npad] the same for all tokens */
     int npad;
     struct pcv_image_prep prep; /* for pictures */
     int rate;                   /* samples a second of sounds; 0: taken as tensors only */

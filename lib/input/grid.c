@@ -36,7 +36,7 @@ static int kept_tokens(struct pcv_input *in, const uint8_t *keep, int64_t tokens
     *kept = NULL;
     *n = keep ? 0 : tokens;
     for (int64_t i = 0; keep && i < tokens; i++)
-        *n += keep[i];
+        *n += keep[i] != 0;
     if (*n == 0)
         return pcv_fail(e, PCV_ERANGE, "the mask keeps no token");
     if (*n == tokens)
@@ -74,7 +74,7 @@ static int select_rows(struct pcv_input *in, struct pcv_group *g, const int32_t 
         memcpy(rows + i * g->n, g->table + (size_t)kept[i] * g->n, (size_t)g->n * sizeof(float));
     g->table = rows;
     g->rows = (int)n;
-    g->sum = g->squares = NULL;
+    g->sums = (struct pcv_row_sums){NULL, NULL};
     g->constant = -1;
     return 0;
 }
@@ -104,10 +104,8 @@ static int add_fourier(struct pcv_input *in, const struct pcv_grid_adapter *a,
                                 .rows = size[axis],
                                 .div = div,
                                 .constant = -1};
-        if (table == a->axis_table[axis]) {
-            g->sum = a->axis_sum[axis];
-            g->squares = a->axis_squares[axis];
-        }
+        if (table == a->axis_table[axis])
+            g->sums = a->axis_sums[axis];
         fourier_ranges(a, axis, a->content, g);
         if (kept)
             r = select_rows(in, g, kept, s->tokens, a->axes == 1, e);
@@ -161,8 +159,7 @@ static int add_learned(struct pcv_input *in, const struct pcv_grid_adapter *a,
               (struct pcv_group){.kind = PCV_GROUP_TABLE,
                                  .table = a->positions,
                                  .rows = (int)tokens,
-                                 .sum = a->position_sum,
-                                 .squares = a->position_squares,
+                                 .sums = a->position_sums,
                                  .div = 1,
                                  .constant = 0},
               a->content, a->position_channels);

@@ -1,6 +1,5 @@
 #include "lib/layout/layout.h"
 
-#include "lib/attention/tokens.h"
 #include "lib/base/mem.h"
 #include "lib/input/fourier.h"
 #include "lib/input/spectrum.h"
@@ -37,27 +36,16 @@ static bool is_native(const char *dir)
     return access(path, F_OK) == 0 || errno != ENOENT;
 }
 
-/* What LayerNorm asks of the rows of a table. */
-static int sums_of(const double **sum, const double **squares, struct pcv_blueprint *bp,
-                   const float *table, int rows, int n, struct pcv_err *e)
+/* Sums of the rows of a table, kept. */
+static int sums_of(struct pcv_row_sums *ret, struct pcv_blueprint *bp, const float *table, int rows,
+                   int n, struct pcv_err *e)
 {
-    double *own = (double *)pcv_blueprint_own(bp, 4 * (size_t)rows, e); /* aligned for any type */
+    float *room = pcv_blueprint_own(bp, 4 * (size_t)rows, e); /* aligned for any type */
 
-    if (!own)
+    if (!room)
         return PCV_ENOMEM;
-    pcv_table_sums(own, own + rows, table, rows, n);
-    *sum = own;
-    *squares = own + rows;
+    *ret = pcv_table_sums((double *)room, table, rows, n);
     return 0;
-}
-
-static int positions_of(const struct pcv_grid_adapter *g)
-{
-    int n = 1;
-
-    for (int axis = 0; axis < g->axes; axis++)
-        n *= g->size[axis];
-    return n;
 }
 
 /* Fourier positions of the usual size, once for all inputs that have it, and sums of all tables. */
@@ -77,12 +65,11 @@ static int usual_positions(struct pcv_blueprint *bp, struct pcv_err *e)
                 return PCV_ENOMEM;
             pcv_fourier_axis(table, g->size[axis], g->bands, g->max_resolution[axis]);
             g->axis_table[axis] = table;
-            if (sums_of(&g->axis_sum[axis], &g->axis_squares[axis], bp, table, g->size[axis],
-                        (int)width, e))
+            if (sums_of(&g->axis_sums[axis], bp, table, g->size[axis], (int)width, e))
                 return PCV_ENOMEM;
         }
         if (g->position == PCV_POSITION_LEARNED &&
-            sums_of(&g->position_sum, &g->position_squares, bp, g->positions, positions_of(g),
+            sums_of(&g->position_sums, bp, g->positions, (int)pcv_adapter_tokens(&bp->input[i]),
                     g->position_channels, e))
             return PCV_ENOMEM;
     }

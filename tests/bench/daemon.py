@@ -153,7 +153,8 @@ def print_loads(found, offline):
                         ("little", "pictures, next to no model"), ("queries", "queries to a handle"),
                         ("health", "health checks"), ("seldom", "as few as pictures")):
         r = found[name]
-        note = "; ".join([f"loop {beside(r['loop_us'], TARGETS['loop'])}", *filter(None, [notes.get(name)])])
+        target = None if name == "seldom" else f"loop {beside(r['loop_us'], TARGETS['loop'])}"
+        note = "; ".join(filter(None, [target, notes.get(name)]))
         print(f"{title:28} {r['rate']:9.0f} {r['loop_us']:8.1f} {r['mean_batch']:6.1f} {r['p50']:7.2f} "
               f"{r['p99']:7.2f}  {note}")
 

@@ -103,15 +103,10 @@ static void sums_of_a_longer_table(void **state)
         t.segment[0] = random_segment(&seed, t.channels, 1 + random_int(&seed, 600), f, n);
         for (int j = 0; j < n; j++) {
             struct pcv_group *g = &t.segment[0].group[j];
-            double *sum, *squares;
 
             if (g->kind != PCV_GROUP_TABLE)
                 continue;
-            sum = doubles((size_t)g->rows);
-            squares = doubles((size_t)g->rows);
-            pcv_table_sums(sum, squares, g->table, g->rows, g->n);
-            g->sum = sum;
-            g->squares = squares;
+            g->sums = pcv_table_sums(doubles(2 * (size_t)g->rows), g->table, g->rows, g->n);
             if (!g->ids && g->rows > 1)
                 g->rows--;
         }
