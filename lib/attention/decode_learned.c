@@ -165,10 +165,11 @@ static void attend_projected(const struct pcv_decoder *d, const struct pcv_kerne
         .dv = l->v / l->heads,
         .keys = {p->keys, (size_t)l->qk * lanes, d->latents, PCV_DECODE_BLOCK},
         .values = {p->values, (size_t)l->v * lanes, d->latents, PCV_DECODE_BLOCK},
+        .scratch = sc->attend,
     };
 
     pcv_rows_to_panels(k->panel, sc->q_panels, q, (size_t)l->qk, rows, l->qk);
-    pcv_attend_panels(&a, k->panel, rows, sc->q_panels, sc->ctx_panels, sc->attend);
+    pcv_attend_panels(&a, k->panel, NULL, rows, sc->q_panels, sc->ctx_panels);
     pcv_panels_to_rows(k->panel, ctx, sc->ctx_panels, rows, l->v);
 }
 

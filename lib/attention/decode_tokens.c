@@ -432,6 +432,6 @@ void pcv_decode_tokens_tile(const struct pcv_decoder *d, const struct pcv_kernel
     gather_tile(&t, &sc);
     for (t.h = 0; t.h < d->layer->d.heads; t.h++)
         attend(&t, &sc);
-    pcv_layer_mlp_panels(d->layer, k->panel, rows, sc.panels, sc.tail);
+    pcv_layer_mlp_panels(d->layer, k->panel, NULL, rows, sc.panels, sc.tail);
     finish_rows(&t, &sc);
 }

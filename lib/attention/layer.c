@@ -1,5 +1,6 @@
 #include "lib/attention/layer.h"
 
+#include "lib/attention/shared.h"
 #include "lib/base/bump.h"
 #include "lib/kernel/linear.h"
 
@@ -51,8 +52,8 @@ static void activate_panels(const struct pcv_layer *l, const struct pcv_panel_ke
         k->multiply(h, active, rows, l->d.hidden);
 }
 
-void pcv_layer_mlp_panels(const struct pcv_layer *l, const struct pcv_panel_kernels *k, int rows,
-                          float *x, float *scratch)
+void pcv_layer_mlp_panels(const struct pcv_layer *l, const struct pcv_panel_kernels *k,
+                          const struct pcv_worker *w, int rows, float *x, float *scratch)
 {
     const size_t lanes = (size_t)k->lanes;
     const int n = l->d.q_dim, wide = mlp_width(&l->d);
@@ -78,7 +79,7 @@ void pcv_layer_mlp_panels(const struct pcv_layer *l, const struct pcv_panel_kern
         k->norm(sc.xn + i * p.a_step, x + i * p.a_step, l->norm_mlp.gamma, l->norm_mlp.beta, part,
                 n, l->eps);
     }
-    k->product(&p);
+    pcv_shared_product(w, k, &p);
     for (int i = 0, row = 0, part; row < rows; i++, row += part) {
         part = pcv_panel_rows(rows - row, k->lanes);
         activate_panels(l, k, part, sc.h + i * p.c_step);
@@ -96,11 +97,12 @@ void pcv_layer_mlp_panels(const struct pcv_layer *l, const struct pcv_panel_kern
         .c_step = (size_t)n * lanes,
         .add = true,
     };
-    k->product(&p);
+    pcv_shared_product(w, k, &p);
 }
 
-void pcv_layer_tail_panels(const struct pcv_layer *l, const struct pcv_panel_kernels *k, int rows,
-                           const float *ctx, float *x, float *scratch)
+void pcv_layer_tail_panels(const struct pcv_layer *l, const struct pcv_panel_kernels *k,
+                           const struct pcv_worker *w, int rows, const float *ctx, float *x,
+                           float *scratch)
 {
     const struct pcv_product p = {
         .rows = rows,
@@ -116,8 +118,8 @@ void pcv_layer_tail_panels(const struct pcv_layer *l, const struct pcv_panel_ker
         .add = l->d.residual,
     };
 
-    k->product(&p);
-    pcv_layer_mlp_panels(l, k, rows, x, scratch);
+    pcv_shared_product(w, k, &p);
+    pcv_layer_mlp_panels(l, k, w, rows, x, scratch);
 }
 
 /* ---- row-major --------------------------------------------------------------------------------
@@ -175,7 +177,7 @@ void pcv_layer_tail(const struct pcv_layer *l, const struct pcv_kernels *k, int 
     pcv_rows_to_panels(k->panel, sc.ctx, ctx, (size_t)l->d.v, rows, l->d.v);
     if (l->d.residual)
         pcv_rows_to_panels(k->panel, sc.x, x, (size_t)l->d.q_dim, rows, l->d.q_dim);
-    pcv_layer_tail_panels(l, k->panel, rows, sc.ctx, sc.x, sc.tail);
+    pcv_layer_tail_panels(l, k->panel, NULL, rows, sc.ctx, sc.x, sc.tail);
     pcv_panels_to_rows(k->panel, out, sc.x, rows, l->d.q_dim);
 }
 
@@ -226,31 +228,52 @@ void pcv_layer_tail_few(const struct pcv_layer *l, const struct pcv_kernels *k, 
 /* ---- attention --------------------------------------------------------------------------------
  */
 
-void pcv_attend_panels(const struct pcv_attend_panels *a, const struct pcv_panel_kernels *k,
-                       int rows, const float *q, float *ctx, float *scratch)
+struct attend_job {
+    const struct pcv_attend_panels *a;
+    const struct pcv_panel_kernels *k;
+    int rows;
+    const float *q;
+    float *ctx;
+};
+
+static void one_head(int head, int thread, const void *arg)
 {
-    const size_t lanes = (size_t)k->lanes;
+    const struct attend_job *j = arg;
+    const struct pcv_attend_panels *a = j->a;
+    const size_t lanes = (size_t)j->k->lanes;
+    const size_t dk = (size_t)head * (size_t)a->dk * lanes,
+                 dv = (size_t)head * (size_t)a->dv * lanes;
     struct pcv_attention_head h = {
-        .rows = rows,
+        .rows = j->rows,
         .dk = a->dk,
         .dv = a->dv,
-        .q = q,
+        .q = j->q + dk,
         .q_step = (size_t)(a->heads * a->dk) * lanes,
         .keys = a->keys,
         .values = a->values,
         .scale = 1.0f / sqrtf((float)a->dk),
-        .c = ctx,
+        .c = j->ctx + dv,
         .c_step = (size_t)(a->heads * a->dv) * lanes,
-        .scratch = scratch,
+        .scratch = a->scratch + (size_t)thread * a->scratch_step,
     };
 
-    for (int i = 0; i < a->heads; i++) {
-        k->attend(&h);
-        h.q += (size_t)a->dk * lanes;
-        h.keys.at += (size_t)a->dk * lanes;
-        h.values.at += (size_t)a->dv * lanes;
-        h.c += (size_t)a->dv * lanes;
+    h.keys.at += dk;
+    h.values.at += dv;
+    j->k->attend(&h);
+}
+
+void pcv_attend_panels(const struct pcv_attend_panels *a, const struct pcv_panel_kernels *k,
+                       const struct pcv_worker *w, int rows, const float *q, float *ctx)
+{
+    const struct attend_job j = {a, k, rows, q, ctx};
+    const size_t unit = (size_t)rows * (size_t)a->keys.rows * (size_t)(a->dk + a->dv);
+
+    if (w && pcv_worth_sharing(unit)) {
+        pcv_share(w, a->heads, one_head, &j);
+        return;
     }
+    for (int i = 0; i < a->heads; i++)
+        one_head(i, w ? w->thread : 0, &j);
 }
 
 void pcv_attend_rows(const struct pcv_attend *a, const struct pcv_kernels *k, int rows,

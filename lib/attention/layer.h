@@ -8,6 +8,7 @@
 #ifndef PCV_ATTENTION_LAYER_H
 #define PCV_ATTENTION_LAYER_H
 
+#include "lib/base/pool.h"
 #include "lib/kernel/kernels.h"
 
 #include <stdbool.h>
@@ -44,16 +45,17 @@ struct pcv_layer {
  * scratch is the caller's. Three forms:
  *
  * ..._panels  one block of rows, ctx [rows, v] and x [rows, q_dim] in panels; x is read only when
- *             d.residual
+ *             d.residual. Shared by `w` (shared.h), or alone: NULL
  * (plain)     row-major; out may alias x
  * ..._few     row-major, for a handful of rows: see pcv_linear_few */
 size_t pcv_layer_tail_panels_need(const struct pcv_layer_dims *d, int rows);
-void pcv_layer_tail_panels(const struct pcv_layer *l, const struct pcv_panel_kernels *k, int rows,
-                           const float *ctx, float *x, float *scratch);
+void pcv_layer_tail_panels(const struct pcv_layer *l, const struct pcv_panel_kernels *k,
+                           const struct pcv_worker *w, int rows, const float *ctx, float *x,
+                           float *scratch);
 
 /* The MLP alone, in place; scratch as for the whole. */
-void pcv_layer_mlp_panels(const struct pcv_layer *l, const struct pcv_panel_kernels *k, int rows,
-                          float *x, float *scratch);
+void pcv_layer_mlp_panels(const struct pcv_layer *l, const struct pcv_panel_kernels *k,
+                          const struct pcv_worker *w, int rows, float *x, float *scratch);
 
 size_t pcv_layer_tail_need(const struct pcv_layer_dims *d, int rows);
 void pcv_layer_tail(const struct pcv_layer *l, const struct pcv_kernels *k, int rows,
@@ -70,13 +72,15 @@ void pcv_panels_to_rows(const struct pcv_panel_kernels *k, float *x, const float
 /* One block of query rows against all keys, in panels:
  *     ctx = softmax(q k^T / sqrt(qk/heads)) v   for each head
  * q [rows, heads x dk], ctx [rows, heads x dv]. keys and values from their first channel on.
- * scratch [pcv_attend_need(rows, dk)]. */
+ * scratch [pcv_attend_need(rows, dk)]; shared: of thread t at scratch[t * scratch_step]. */
 struct pcv_attend_panels {
     int heads, dk, dv;
     struct pcv_panels keys, values;
+    float *scratch;
+    size_t scratch_step; /* floats */
 };
 void pcv_attend_panels(const struct pcv_attend_panels *a, const struct pcv_panel_kernels *k,
-                       int rows, const float *q, float *ctx, float *scratch);
+                       const struct pcv_worker *w, int rows, const float *q, float *ctx);
 
 /* Row-major: one block of query rows against keys that all heads' rows are compared with:
  *     ctx = softmax(q k^T / sqrt(qk/heads)) v   for each head

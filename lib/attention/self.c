@@ -1,5 +1,7 @@
 #include "lib/attention/self.h"
 
+#include "lib/attention/shared.h"
+
 struct scratch {
     float *xn, *ctx, *attend, *tail;
 };
@@ -24,8 +26,16 @@ size_t pcv_self_need(const struct pcv_layer *l, int block)
     return count.used;
 }
 
-static void project(const struct pcv_self *s, const struct pcv_panel_kernels *k, int b,
-                    const float *xn, struct pcv_affine to, int n, float *out)
+static struct scratch scratch_of(const struct pcv_self *s, int thread)
+{
+    struct pcv_bump bump = {.base = s->scratch + (size_t)thread * s->scratch_step};
+
+    return carve(&bump, s->layer, s->block);
+}
+
+static void project(const struct pcv_self *s, const struct pcv_panel_kernels *k,
+                    const struct pcv_worker *w, int b, const float *xn, struct pcv_affine to, int n,
+                    float *out)
 {
     const struct pcv_product p = {
         .rows = pcv_self_rows(s->latents, s->block, b),
@@ -40,17 +50,16 @@ static void project(const struct pcv_self *s, const struct pcv_panel_kernels *k,
         .c_step = (size_t)n * (size_t)k->lanes,
     };
 
-    k->product(&p);
+    pcv_shared_product(w, k, &p);
 }
 
-void pcv_self_project(const struct pcv_self *s, const struct pcv_panel_kernels *k, int b,
-                      float *scratch)
+void pcv_self_project(const struct pcv_self *s, const struct pcv_panel_kernels *k,
+                      const struct pcv_worker *w, int b)
 {
     const struct pcv_layer *l = s->layer;
     const size_t step = (size_t)l->d.q_dim * (size_t)k->lanes;
     const float *x = s->x + pcv_self_block(k, s->block, b, l->d.q_dim);
-    struct pcv_bump bump = {.base = scratch};
-    const struct scratch sc = carve(&bump, l, s->block);
+    const struct scratch sc = scratch_of(s, w->thread);
     float *xn = sc.xn;
 
     for (int left = pcv_self_rows(s->latents, s->block, b), rows; left > 0; left -= rows) {
@@ -59,13 +68,13 @@ void pcv_self_project(const struct pcv_self *s, const struct pcv_panel_kernels *
         xn += step;
         x += step;
     }
-    project(s, k, b, sc.xn, l->q, l->d.qk, s->q);
-    project(s, k, b, sc.xn, l->k, l->d.qk, s->k);
-    project(s, k, b, sc.xn, l->val, l->d.v, s->v);
+    project(s, k, w, b, sc.xn, l->q, l->d.qk, s->q);
+    project(s, k, w, b, sc.xn, l->k, l->d.qk, s->k);
+    project(s, k, w, b, sc.xn, l->val, l->d.v, s->v);
 }
 
-void pcv_self_update(const struct pcv_self *s, const struct pcv_panel_kernels *k, int b,
-                     float *scratch)
+void pcv_self_update(const struct pcv_self *s, const struct pcv_panel_kernels *k,
+                     const struct pcv_worker *w, int b)
 {
     const struct pcv_layer *l = s->layer;
     const struct pcv_layer_dims *d = &l->d;
@@ -77,11 +86,12 @@ void pcv_self_update(const struct pcv_self *s, const struct pcv_panel_kernels *k
         .dv = d->v / d->heads,
         .keys = {s->k, (size_t)d->qk * lanes, s->latents, s->block},
         .values = {s->v, (size_t)d->v * lanes, s->latents, s->block},
+        .scratch = scratch_of(s, 0).attend,
+        .scratch_step = s->scratch_step,
     };
-    struct pcv_bump bump = {.base = scratch};
-    const struct scratch sc = carve(&bump, l, s->block);
+    const struct scratch sc = scratch_of(s, w->thread);
 
-    pcv_attend_panels(&a, k, rows, s->q + pcv_self_block(k, s->block, b, d->qk), sc.ctx, sc.attend);
-    pcv_layer_tail_panels(l, k, rows, sc.ctx, s->x + pcv_self_block(k, s->block, b, d->q_dim),
+    pcv_attend_panels(&a, k, w, rows, s->q + pcv_self_block(k, s->block, b, d->qk), sc.ctx);
+    pcv_layer_tail_panels(l, k, w, rows, sc.ctx, s->x + pcv_self_block(k, s->block, b, d->q_dim),
                           sc.tail);
 }

@@ -3,12 +3,16 @@
  * A job starts when `generation` grows; helpers sleep on a condition variable for it. The end of
  * a job and every barrier are a counter that all threads raise; waiting threads first spin for
  * a few microseconds (a barrier inside a layer is that short), then sleep on a futex-backed
- * condition. Lock order: only `mu`, never held while work runs. */
+ * condition. Lock order: only `mu`, never held while work runs.
+ *
+ * Shared work is a counter of units left, one for each thread. Whoever lowers it may read what
+ * stands beside it: its owner changes that only after all units are done. */
 #include "lib/base/pool.h"
 
 #include "lib/base/mem.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <string.h>
 
 enum { MAX_THREADS = 256, SPIN = 2000 };
@@ -17,6 +21,14 @@ struct helper {
     struct pcv_pool *pool;
     int index;
     pthread_t thread;
+};
+
+struct shared {
+    _Alignas(64) atomic_int left; /* units nobody has taken */
+    atomic_int helped;            /* units done by others than the owner */
+    int n;
+    pcv_unit_fn unit;
+    const void *arg;
 };
 
 struct pcv_pool {
@@ -31,7 +43,9 @@ struct pcv_pool {
     void *arg;
     _Alignas(64) atomic_int arrived;
     _Alignas(64) atomic_uint phase; /* grows when everybody has arrived */
+    _Alignas(64) atomic_int asleep; /* in pcv_pool_meet */
     struct helper *helpers;
+    struct shared *shared; /* [threads] */
 };
 
 static inline void cpu_relax(void)
@@ -41,6 +55,24 @@ static inline void cpu_relax(void)
 #endif
 }
 
+/* Whether this is the last thread that comes; then all others may go. */
+static bool arrive(struct pcv_pool *p, unsigned phase)
+{
+    if (atomic_fetch_add_explicit(&p->arrived, 1, memory_order_acq_rel) < p->threads - 1)
+        return false;
+    atomic_store_explicit(&p->arrived, 0, memory_order_relaxed);
+    pthread_mutex_lock(&p->mu); /* a sleeper must not miss the change between look and wait */
+    atomic_store_explicit(&p->phase, phase + 1, memory_order_release);
+    pthread_cond_broadcast(&p->wake);
+    pthread_mutex_unlock(&p->mu);
+    return true;
+}
+
+static bool passed(struct pcv_pool *p, unsigned phase)
+{
+    return atomic_load_explicit(&p->phase, memory_order_acquire) != phase;
+}
+
 void pcv_pool_barrier(struct pcv_pool *p)
 {
     unsigned phase;
@@ -48,24 +80,126 @@ void pcv_pool_barrier(struct pcv_pool *p)
     if (!p || p->threads == 1)
         return;
     phase = atomic_load_explicit(&p->phase, memory_order_acquire);
-    if (atomic_fetch_add_explicit(&p->arrived, 1, memory_order_acq_rel) == p->threads - 1) {
-        atomic_store_explicit(&p->arrived, 0, memory_order_relaxed);
-        pthread_mutex_lock(&p->mu); /* a sleeper must not miss the change between look and wait */
-        atomic_store_explicit(&p->phase, phase + 1, memory_order_release);
-        pthread_cond_broadcast(&p->wake);
-        pthread_mutex_unlock(&p->mu);
+    if (arrive(p, phase))
         return;
-    }
     for (int i = 0; i < p->spin; i++) {
-        if (atomic_load_explicit(&p->phase, memory_order_acquire) != phase)
+        if (passed(p, phase))
             return;
         cpu_relax();
     }
     pthread_mutex_lock(&p->mu);
-    while (atomic_load_explicit(&p->phase, memory_order_acquire) == phase)
+    while (!passed(p, phase))
         pthread_cond_wait(&p->wake, &p->mu);
     pthread_mutex_unlock(&p->mu);
 }
+
+/* ---- sharing ----------------------------------------------------------------------------------
+ */
+
+/* The next unit of s, or -1. */
+static int take(struct shared *s)
+{
+    int left = atomic_load(&s->left);
+
+    while (left > 0)
+        if (atomic_compare_exchange_weak(&s->left, &left, left - 1))
+            return s->n - left;
+    return -1;
+}
+
+static bool help(struct pcv_pool *p, int thread)
+{
+    for (int i = 0; i < p->threads; i++) {
+        struct shared *s = &p->shared[i];
+        const int unit = take(s);
+
+        if (unit < 0)
+            continue;
+        s->unit(unit, thread, s->arg);
+        atomic_fetch_add_explicit(&s->helped, 1, memory_order_release);
+        return true;
+    }
+    return false;
+}
+
+static bool anything_left(struct pcv_pool *p)
+{
+    for (int i = 0; i < p->threads; i++)
+        if (atomic_load(&p->shared[i].left) > 0)
+            return true;
+    return false;
+}
+
+static void wake_helpers(struct pcv_pool *p)
+{
+    if (atomic_load(&p->asleep) == 0)
+        return;
+    pthread_mutex_lock(&p->mu);
+    pthread_cond_broadcast(&p->wake);
+    pthread_mutex_unlock(&p->mu);
+}
+
+void pcv_share(const struct pcv_worker *w, int n, pcv_unit_fn unit, const void *arg)
+{
+    struct pcv_pool *p = w ? w->pool : NULL;
+    struct shared *s;
+    int mine = 0;
+
+    if (!p || p->threads == 1 || p->spin == 0 || n == 1) {
+        for (int i = 0; i < n; i++)
+            unit(i, w ? w->thread : 0, arg);
+        return;
+    }
+    s = &p->shared[w->thread];
+    s->n = n;
+    s->unit = unit;
+    s->arg = arg;
+    atomic_store_explicit(&s->helped, 0, memory_order_relaxed);
+    atomic_store(&s->left, n);
+    wake_helpers(p);
+    for (int i; (i = take(s)) >= 0; mine++)
+        unit(i, w->thread, arg);
+    for (int i = 0; atomic_load_explicit(&s->helped, memory_order_acquire) < n - mine; i++) {
+        if (i < p->spin)
+            cpu_relax();
+        else
+            sched_yield();
+    }
+}
+
+void pcv_pool_meet(const struct pcv_worker *w)
+{
+    struct pcv_pool *p = w->pool;
+    unsigned phase;
+
+    if (!p || p->spin == 0) {
+        pcv_pool_barrier(p);
+        return;
+    }
+    phase = atomic_load_explicit(&p->phase, memory_order_acquire);
+    if (arrive(p, phase))
+        return;
+    for (int i = 0; i < p->spin; i = help(p, w->thread) ? 0 : i + 1) {
+        if (passed(p, phase))
+            return;
+        cpu_relax();
+    }
+    pthread_mutex_lock(&p->mu);
+    while (!passed(p, phase)) {
+        atomic_fetch_add(&p->asleep, 1); /* before the look: whoever shares looks the other way */
+        if (!anything_left(p))
+            pthread_cond_wait(&p->wake, &p->mu);
+        atomic_fetch_sub(&p->asleep, 1);
+        pthread_mutex_unlock(&p->mu);
+        while (help(p, w->thread))
+            ;
+        pthread_mutex_lock(&p->mu);
+    }
+    pthread_mutex_unlock(&p->mu);
+}
+
+/* ---- threads ----------------------------------------------------------------------------------
+ */
 
 static void *helper_main(void *arg)
 {
@@ -127,7 +261,8 @@ int pcv_pool_new(struct pcv_pool **ret, int threads, struct pcv_err *e)
     pthread_mutex_init(&p->mu, NULL);
     pthread_cond_init(&p->wake, NULL);
     p->helpers = pcv_alloc_zero((size_t)threads, sizeof(*p->helpers));
-    if (!p->helpers) {
+    p->shared = pcv_alloc_zero((size_t)threads, sizeof(*p->shared));
+    if (!p->helpers || !p->shared) {
         pcv_pool_free(p);
         return pcv_fail(e, PCV_ENOMEM, "no memory for %d threads", threads);
     }
@@ -158,5 +293,6 @@ void pcv_pool_free(struct pcv_pool *p)
     pthread_cond_destroy(&p->wake);
     pthread_mutex_destroy(&p->mu);
     pcv_free(p->helpers);
+    pcv_free(p->shared);
     pcv_free(p);
 }

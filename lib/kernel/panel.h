@@ -20,8 +20,9 @@
 #include <stdint.h>
 
 enum {
-    PCV_PANEL_DEPTH = 256, /* channels of a panel that stay in the first cache, one product long */
-    PCV_PANEL_KEYS = 128,  /* whose weights for one panel of queries stay there, too */
+    PCV_PANEL_DEPTH = 256,  /* channels of a panel that stay in the first cache, one product long */
+    PCV_PANEL_COLUMNS = 64, /* of weights that stay in the second cache while all panels pass */
+    PCV_PANEL_KEYS = 128,   /* whose weights for one panel of queries stay in the first, too */
     PCV_PANEL_MOST_LANES = 48
 };
 
@@ -37,6 +38,7 @@ struct pcv_panels {
 struct pcv_product {
     int rows; /* of one block */
     int n, k;
+    int after; /* columns of w after these that will be wanted next, or 0 */
     const float *a;
     size_t a_step;
     const float *w;

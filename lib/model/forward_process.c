@@ -2,8 +2,8 @@
  *
  * As many items as divide among the threads go through the whole stack by one thread each: no
  * barrier. The rest is shared: blocks of rows go to whoever comes first, with one barrier per
- * layer. Latents are put into panels before and taken out after. A cancelled item is left at the
- * next layer. */
+ * layer. Who has nothing left helps the others. Latents are put into panels before and taken out
+ * after. A cancelled item is left at the next layer. */
 #include "lib/attention/self.h"
 #include "lib/base/pool.h"
 #include "lib/model/forward.h"
@@ -18,6 +18,8 @@ static struct pcv_self self_of(const struct pcv_pass *p, const struct pcv_layer 
         .q = p->a.q + (size_t)set * p->a.q_floats,
         .k = p->a.k + (size_t)set * p->a.k_floats,
         .v = p->a.v + (size_t)set * p->a.v_floats,
+        .scratch = p->a.thread,
+        .scratch_step = p->a.thread_floats,
     };
 }
 
@@ -52,21 +54,21 @@ static void leave(struct pcv_pass *p, int item, int x, int from, int to)
                            pcv_self_rows(p->m->bp.num_latents, p->block, b), n);
 }
 
-static void whole_item(struct pcv_pass *p, int item, int step, int thread)
+static void whole_item(struct pcv_pass *p, int item, int step, const struct pcv_worker *w)
 {
     const struct pcv_panel_kernels *k = p->m->plan.k->panel;
     const struct pcv_blueprint *bp = &p->m->bp;
     const int blocks = (bp->num_latents + p->block - 1) / p->block;
-    float *scratch = pcv_pass_scratch(p, thread);
+    const int thread = w->thread;
 
     enter(p, item, thread, 0, blocks);
     for (int i = step; more(bp, i) && !pcv_item_cancelled(&p->items[item]); i++) {
         const struct pcv_self s = self_of(p, &bp->self[bp->step[i].layer], thread, thread);
 
         for (int b = 0; b < blocks; b++)
-            pcv_self_project(&s, k, b, scratch);
+            pcv_self_project(&s, k, w, b);
         for (int b = 0; b < blocks; b++)
-            pcv_self_update(&s, k, b, scratch);
+            pcv_self_update(&s, k, w, b);
     }
     leave(p, item, thread, 0, blocks);
 }
@@ -74,7 +76,7 @@ static void whole_item(struct pcv_pass *p, int item, int step, int thread)
 /* What a block needs between two barriers: to be brought through a layer, and to be projected for
  * the next. The stack has `layers`; at 0 nothing has been done, at `layers` all is. */
 static void shared_block(struct pcv_pass *p, int item, int step, int at, int layers, int b,
-                         float *scratch)
+                         const struct pcv_worker *w)
 {
     const struct pcv_panel_kernels *k = p->m->plan.k->panel;
     const struct pcv_blueprint *bp = &p->m->bp;
@@ -85,21 +87,21 @@ static void shared_block(struct pcv_pass *p, int item, int step, int at, int lay
         const struct pcv_self s =
             self_of(p, &bp->self[bp->step[step + at - 1].layer], 0, (at - 1) % 2);
 
-        pcv_self_update(&s, k, b, scratch);
+        pcv_self_update(&s, k, w, b);
     }
     if (at == layers) {
         leave(p, item, 0, b, b + 1);
     } else {
         const struct pcv_self s = self_of(p, &bp->self[bp->step[step + at].layer], 0, at % 2);
 
-        pcv_self_project(&s, k, b, scratch);
+        pcv_self_project(&s, k, w, b);
     }
 }
 
 /* Three counters take turns: the one that is made ready here was used before the last barrier, and
  * will be after the next. turn: how many were used before; returns how many are now. */
-static int shared_item(struct pcv_pass *p, int item, int step, int thread, struct pcv_units *units,
-                       int turn)
+static int shared_item(struct pcv_pass *p, int item, int step, const struct pcv_worker *w,
+                       struct pcv_units *units, int turn)
 {
     const int blocks = (p->m->bp.num_latents + p->block - 1) / p->block;
     int layers = 0;
@@ -109,24 +111,25 @@ static int shared_item(struct pcv_pass *p, int item, int step, int thread, struc
     for (int at = 0; at <= layers; at++, turn++) {
         const bool skip = pcv_item_cancelled(&p->items[item]);
 
-        if (thread == 0)
+        if (w->thread == 0)
             pcv_units_reset(&units[(turn + 2) % 3]);
         for (int b; (b = pcv_units_next(&units[turn % 3])) < blocks;)
             if (!skip)
-                shared_block(p, item, step, at, layers, b, pcv_pass_scratch(p, thread));
-        pcv_pool_barrier(p->pool);
+                shared_block(p, item, step, at, layers, b, w);
+        pcv_pool_meet(w);
     }
     return turn;
 }
 
 void pcv_pass_process(struct pcv_pass *p, int thread, int step, int n)
 {
+    const struct pcv_worker w = {p->pool, thread};
     const int whole = p->nfresh - p->nfresh % p->threads;
     int turn = 0;
 
     for (int i; (i = pcv_units_next(&p->process[n])) < whole;)
-        whole_item(p, p->fresh[i], step, thread);
-    pcv_pool_barrier(p->pool);
+        whole_item(p, p->fresh[i], step, &w);
+    pcv_pool_meet(&w);
     for (int i = whole; i < p->nfresh; i++)
-        turn = shared_item(p, p->fresh[i], step, thread, p->blocks[n], turn);
+        turn = shared_item(p, p->fresh[i], step, &w, p->blocks[n], turn);
 }

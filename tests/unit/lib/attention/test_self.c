@@ -7,14 +7,36 @@
 
 static uint64_t seed;
 
+/* A layer that the pool's first thread works through, block by block; the others come to help. */
+struct job {
+    struct pcv_pool *pool;
+    const struct pcv_panel_kernels *k;
+    struct pcv_self s;
+    int blocks;
+};
+
+static void work(int thread, int threads, void *arg)
+{
+    struct job *j = arg;
+    const struct pcv_worker w = {j->pool, thread};
+
+    (void)threads;
+    for (int b = 0; b < j->blocks && thread == 0; b++)
+        pcv_self_project(&j->s, j->k, &w, b);
+    for (int b = 0; b < j->blocks && thread == 0; b++)
+        pcv_self_update(&j->s, j->k, &w, b);
+    pcv_pool_meet(&w);
+}
+
 /* Runs the layer by blocks of `block` rows, as threads would, and returns x afterwards. */
 static float *run_blocks(const struct pcv_layer *l, const struct pcv_kernels *kernels,
-                         const float *x, int latents, int block)
+                         const float *x, int latents, int block, struct pcv_pool *pool)
 {
     const struct pcv_panel_kernels *k = kernels->panel;
     const struct pcv_layer_dims *d = &l->d;
     const size_t lanes = pcv_panel_need(latents, block);
     const int blocks = (latents + block - 1) / block;
+    const size_t scratch = pcv_pad_floats(pcv_self_need(l, block));
     const struct pcv_self s = {
         .layer = l,
         .latents = latents,
@@ -23,17 +45,16 @@ static float *run_blocks(const struct pcv_layer *l, const struct pcv_kernels *ke
         .q = floats(lanes * (size_t)d->qk),
         .k = floats(lanes * (size_t)d->qk),
         .v = floats(lanes * (size_t)d->v),
+        .scratch = floats((size_t)pcv_pool_threads(pool) * scratch),
+        .scratch_step = scratch,
     };
-    float *scratch = floats(pcv_self_need(l, block));
+    struct job j = {pool, k, s, blocks};
     float *out = floats((size_t)(latents * d->q_dim));
 
     for (int b = 0; b < blocks; b++)
         pcv_rows_to_panels(k, s.x + pcv_self_block(k, block, b, d->q_dim), x + b * block * d->q_dim,
                            (size_t)d->q_dim, pcv_self_rows(latents, block, b), d->q_dim);
-    for (int b = 0; b < blocks; b++)
-        pcv_self_project(&s, k, b, scratch);
-    for (int b = 0; b < blocks; b++)
-        pcv_self_update(&s, k, b, scratch);
+    pcv_pool_run(pool, work, &j);
     for (int b = 0; b < blocks; b++)
         pcv_panels_to_rows(k, out + b * block * d->q_dim,
                            s.x + pcv_self_block(k, block, b, d->q_dim),
@@ -65,15 +86,43 @@ static void a_layer_matches(void **state)
         const double *want = plain_tail(&l, plain_attention(&l, x, n, x, n), x, n);
 
         for (size_t t = 0; t < LEN(tables); t++) {
-            const float *whole = run_blocks(&l, tables[t], x, n, n);
+            const float *whole = run_blocks(&l, tables[t], x, n, n, NULL);
 
             CHECK_CLOSE(whole, want, (size_t)(n * d), 1e-5);
             /* However many threads share it: the same bits. */
             for (int parts = 2; parts < 5; parts++)
-                CHECK_BITS(run_blocks(&l, tables[t], x, n, (n + parts - 1) / parts), whole,
+                CHECK_BITS(run_blocks(&l, tables[t], x, n, (n + parts - 1) / parts, NULL), whole,
                            (size_t)(n * d));
         }
     }
+}
+
+/* Columns and heads taken by another thread: the same bits. */
+static void help_changes_no_bit(void **state)
+{
+    enum { N = 144, D = 200 };
+    const struct pcv_kernels *k = pcv_kernels_for(pcv_cpu_detect());
+    struct pcv_pool *pool = NULL;
+    struct pcv_err e = {0};
+
+    (void)state;
+    CHECK_OK(pcv_pool_new(&pool, 2, &e), e);
+    for (int gated = 0; gated < 2; gated++) {
+        const struct pcv_layer l = random_layer(&seed, (struct pcv_layer_dims){.heads = 4,
+                                                                               .q_dim = D,
+                                                                               .kv_dim = D,
+                                                                               .qk = 160,
+                                                                               .v = D,
+                                                                               .hidden = 2 * D,
+                                                                               .gated = gated,
+                                                                               .residual = true});
+        const float *x = random_floats(&seed, N * D, 0, 1);
+        const float *alone = run_blocks(&l, k, x, N, N, NULL);
+
+        for (int i = 0; i < 20; i++)
+            CHECK_BITS(run_blocks(&l, k, x, N, N - 20, pool), alone, N * D);
+    }
+    pcv_pool_free(pool);
 }
 
 /* With and without residual, in place and beside, few rows or not: ctx is random, not attention's.
@@ -120,7 +169,7 @@ static void large_scores_are_no_problem(void **state)
     (void)state;
     l.q = random_affine(&seed, 16, 16, 60);
     l.k = random_affine(&seed, 16, 16, 30);
-    CHECK_CLOSE(run_blocks(&l, pcv_kernels_for(pcv_cpu_detect()), x, 20, 20),
+    CHECK_CLOSE(run_blocks(&l, pcv_kernels_for(pcv_cpu_detect()), x, 20, 20, NULL),
                 plain_tail(&l, plain_attention(&l, x, 20, x, 20), x, 20), 20 * 16, 1e-3);
 }
 
@@ -128,6 +177,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_layer_matches),
+        cmocka_unit_test(help_changes_no_bit),
         cmocka_unit_test(a_tail_matches),
         cmocka_unit_test(large_scores_are_no_problem),
     };

@@ -1,5 +1,6 @@
 #include "lib/base/pool.h"
 
+#include "lib/base/cpu.h"
 #include "tests/unit/check.h"
 
 #include <pthread.h>
@@ -109,6 +110,75 @@ static void units_are_taken_once(void **state)
     }
 }
 
+/* Thread 0 shares units, twice in a row; the others are done. Plain arrays: what a unit wrote its
+ * owner must see, and what the owner wrote each unit. */
+struct sharing {
+    struct pcv_pool *pool;
+    int round, ran[300], wrong;
+    atomic_int by_others;
+    long patience; /* of the owner with the others */
+};
+
+static void shared_unit(int unit, int thread, const void *arg)
+{
+    struct sharing *s = *(struct sharing *const *)arg;
+
+    s->ran[unit] += s->round;
+    if (thread != 0)
+        atomic_fetch_add(&s->by_others, 1);
+    while (thread == 0 && s->patience > 0 && atomic_load(&s->by_others) == 0)
+        s->patience--;
+}
+
+static void share_units(int i, int n, void *arg)
+{
+    struct sharing *s = arg;
+    const struct pcv_worker w = {s->pool, i};
+
+    (void)n;
+    for (int round = 1; round <= 20; round++) {
+        for (int part = 0; part < 2 && i == 0; part++) {
+            s->round = round;
+            memset(s->ran, 0, sizeof(s->ran));
+            pcv_share(&w, (int)LEN(s->ran), shared_unit, &s);
+            for (size_t u = 0; u < LEN(s->ran); u++)
+                s->wrong += s->ran[u] != round;
+        }
+        pcv_pool_meet(&w);
+    }
+}
+
+static void shared_units_run_once(void **state)
+{
+    (void)state;
+    for (int threads = 1; threads <= MOST; threads++) {
+        struct sharing s = {.pool = pool_of(threads)};
+
+        pcv_pool_run(s.pool, share_units, &s);
+        assert_int_equal(s.wrong, 0);
+        pcv_pool_free(s.pool);
+    }
+}
+
+/* A thread that waits takes units, even after it fell asleep: the first unit ends when it has. */
+static void who_waits_helps(void **state)
+{
+    struct sharing s = {0};
+
+    (void)state;
+    if (pcv_cpu_available() < 2)
+        skip(); /* threads that would only steal from each other do not help */
+    s.pool = pool_of(2);
+    for (int i = 0; i < 3; i++) {
+        atomic_store(&s.by_others, 0);
+        s.patience = 10000000000;
+        pcv_pool_run(s.pool, share_units, &s);
+        assert_int_not_equal(atomic_load(&s.by_others), 0);
+        assert_int_equal(s.wrong, 0);
+    }
+    pcv_pool_free(s.pool);
+}
+
 static void no_pool_is_the_caller_alone(void **state)
 {
     struct job j = {.threads = 1};
@@ -116,6 +186,7 @@ static void no_pool_is_the_caller_alone(void **state)
     (void)state;
     pcv_pool_run(NULL, count, &j);
     pcv_pool_barrier(NULL);
+    pcv_pool_meet(&(struct pcv_worker){0});
     assert_int_equal(atomic_load(&j.ran[0]), 1);
     assert_int_equal(pcv_pool_threads(NULL), 1);
     pcv_pool_free(NULL);
@@ -197,6 +268,8 @@ int main(void)
         cmocka_unit_test(every_part_runs_once_each_time),
         cmocka_unit_test(barriers_hold_and_publish),
         cmocka_unit_test(units_are_taken_once),
+        cmocka_unit_test(shared_units_run_once),
+        cmocka_unit_test(who_waits_helps),
         cmocka_unit_test(no_pool_is_the_caller_alone),
         cmocka_unit_test(pools_are_independent),
         cmocka_unit_test(callers_may_change),
