@@ -89,24 +89,6 @@ size_t pcv_segment_stats_need(const struct pcv_segment *s, int channels)
     return doubles * sizeof(double) + 2 * (size_t)channels * sizeof(float);
 }
 
-/* Overlapping groups: the sum has no shortcut, so write each token out once. */
-static void stats_by_token(const struct pcv_segment *s, int channels, float eps, float *mean,
-                           float *r, float *work)
-{
-    for (int64_t m = 0; m < s->tokens; m++) {
-        double sum = 0, var = 0, mu;
-
-        pcv_segment_token(s, channels, m, work, work + channels);
-        for (int c = 0; c < channels; c++)
-            sum += work[c];
-        mu = sum / channels;
-        for (int c = 0; c < channels; c++)
-            var += (work[c] - mu) * (work[c] - mu);
-        mean[m] = (float)mu;
-        r[m] = (float)(1.0 / sqrt(var / channels + eps));
-    }
-}
-
 /* Every fourth number apart: one sum would wait for itself. */
 static void vector_sums(const float *x, size_t step, int n, double *sum, double *squares)
 {
@@ -283,6 +265,22 @@ static void finish(const struct sums *of, int channels, float eps, int n, float 
     }
     for (int i = 0; i < n; i++)
         r[i] = 1 / sqrtf(r[i]);
+}
+
+/* Overlapping groups: the sum has no shortcut, so write each token out once. */
+static void stats_by_token(const struct pcv_segment *s, int channels, float eps, float *mean,
+                           float *r, float *work)
+{
+    for (int64_t m0 = 0; m0 < s->tokens; m0 += TOGETHER) {
+        const int n = s->tokens - m0 < TOGETHER ? (int)(s->tokens - m0) : TOGETHER;
+        struct sums of;
+
+        for (int i = 0; i < n; i++) {
+            pcv_segment_token(s, channels, m0 + i, work, work + channels);
+            vector_sums(work, 1, channels, &of.sum[i], &of.squares[i]);
+        }
+        finish(&of, channels, eps, n, mean + m0, r + m0);
+    }
 }
 
 void pcv_segment_stats(const struct pcv_segment *s, int channels, float eps, float *mean, float *r,
