@@ -6,9 +6,10 @@
 
 #include <stdlib.h>
 
-int pcv_ws_block(int latents, int threads)
+int pcv_ws_block(const struct pcv_model *m, int threads)
 {
-    int blocks = threads * ((latents + 256 * threads - 1) / (256 * threads));
+    const int latents = m->bp.num_latents, most = m->bp.d_latents <= 512 ? 512 : 256;
+    int blocks = threads * ((latents + most * threads - 1) / (most * threads));
 
     if (blocks > latents / 16)
         blocks = latents / 16 > 0 ? latents / 16 : 1;
@@ -55,7 +56,7 @@ static size_t thread_need(const struct pcv_model *m, int block)
 static void size_arrays(struct pcv_ws_arrays *a, const struct pcv_model *m, int threads)
 {
     const struct pcv_blueprint *bp = &m->bp;
-    const int block = pcv_ws_block(bp->num_latents, threads);
+    const int block = pcv_ws_block(m, threads);
     const size_t lanes = pcv_panel_need(bp->num_latents, block);
     const size_t latents = (size_t)bp->num_latents;
 

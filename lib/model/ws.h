@@ -26,8 +26,9 @@ static inline int pcv_ws_sets(int threads)
     return threads > 1 ? threads : 1;
 }
 
-/* Rows of latents that a thread takes at a time. */
-int pcv_ws_block(int latents, int threads);
+/* Rows of latents that a thread takes at a time: many share what is read of weights, keys and
+ * values, until they leave the cache themselves. */
+int pcv_ws_block(const struct pcv_model *m, int threads);
 
 /* Items that go through the stages together. More would only take memory: a product of a few
  * hundred rows runs as fast as one of thousands. */
