@@ -81,11 +81,12 @@ void pcv_decode_prepare(const struct pcv_decoder *d, const struct pcv_kernels *k
 }
 
 void pcv_decode_tile(const struct pcv_decoder *d, const struct pcv_kernels *k,
-                     const struct pcv_decode_job *job, int row0, int rows, float *scratch)
+                     const struct pcv_worker *w, const struct pcv_decode_job *job, int row0,
+                     int rows, float *scratch)
 {
     switch (d->kind) {
-    case PCV_DECODE_LEARNED: pcv_decode_learned_tile(d, k, job, row0, rows, scratch); break;
-    case PCV_DECODE_TOKENS: pcv_decode_tokens_tile(d, k, job, row0, rows, scratch); break;
+    case PCV_DECODE_LEARNED: pcv_decode_learned_tile(d, k, w, job, row0, rows, scratch); break;
+    case PCV_DECODE_TOKENS: pcv_decode_tokens_tile(d, k, w, job, row0, rows, scratch); break;
     case PCV_DECODE_POOL: pcv_decode_pool_tile(d, k, job, row0, rows, scratch); break;
     case PCV_DECODE_LATENTS: pcv_decode_latents_tile(d, job, row0, rows); break;
     }

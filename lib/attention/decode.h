@@ -91,9 +91,11 @@ size_t pcv_decode_item_need(const struct pcv_decoder *d);
 void pcv_decode_prepare(const struct pcv_decoder *d, const struct pcv_kernels *k,
                         const struct pcv_decode_job *job, int row0, float *scratch);
 
-/* Rows [row0, row0 + rows) of one job, rows <= PCV_DECODE_TILE. */
+/* Rows [row0, row0 + rows) of one job, rows <= PCV_DECODE_TILE. Who waits in pcv_pool_meet takes
+ * columns of the layer's products (shared.h); w NULL: alone. */
 void pcv_decode_tile(const struct pcv_decoder *d, const struct pcv_kernels *k,
-                     const struct pcv_decode_job *job, int row0, int rows, float *scratch);
+                     const struct pcv_worker *w, const struct pcv_decode_job *job, int row0,
+                     int rows, float *scratch);
 
 /* All rows of jobs that have few, together at most PCV_DECODE_TILE. Their decoders differ in
  * queries and head alone; those of one task should stand together, for heads are products of their

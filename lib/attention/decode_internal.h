@@ -27,7 +27,8 @@ void pcv_decode_learned_prepare(const struct pcv_decoder *d, const struct pcv_ke
                                 const struct pcv_decode_job *job, int row0, int rows,
                                 float *scratch);
 void pcv_decode_learned_tile(const struct pcv_decoder *d, const struct pcv_kernels *k,
-                             const struct pcv_decode_job *job, int row0, int rows, float *scratch);
+                             const struct pcv_worker *w, const struct pcv_decode_job *job, int row0,
+                             int rows, float *scratch);
 
 size_t pcv_decode_tokens_need(const struct pcv_decoder *d);
 size_t pcv_decode_tokens_item_need(const struct pcv_decoder *d);
@@ -35,7 +36,8 @@ void pcv_decode_tokens_prepare(const struct pcv_decoder *d, const struct pcv_ker
                                const struct pcv_decode_job *job, int row0, int rows,
                                float *scratch);
 void pcv_decode_tokens_tile(const struct pcv_decoder *d, const struct pcv_kernels *k,
-                            const struct pcv_decode_job *job, int row0, int rows, float *scratch);
+                            const struct pcv_worker *w, const struct pcv_decode_job *job, int row0,
+                            int rows, float *scratch);
 
 void pcv_decode_pool_tile(const struct pcv_decoder *d, const struct pcv_kernels *k,
                           const struct pcv_decode_job *job, int row0, int rows, float *scratch);

@@ -184,14 +184,15 @@ static void attend(const struct pcv_decoder *d, const struct pcv_kernels *k,
 }
 
 void pcv_decode_learned_tile(const struct pcv_decoder *d, const struct pcv_kernels *k,
-                             const struct pcv_decode_job *job, int row0, int rows, float *scratch)
+                             const struct pcv_worker *w, const struct pcv_decode_job *job, int row0,
+                             int rows, float *scratch)
 {
     struct pcv_bump bump = {.base = scratch};
     const struct scratch sc = carve(&bump, d);
 
     gather(d, job, row0, rows, sc.q, sc.query);
     attend(d, k, job, rows, sc.q, sc.ctx, &sc);
-    pcv_layer_tail(d->layer, k, rows, sc.ctx, sc.query, sc.out, sc.tail);
+    pcv_layer_tail(d->layer, k, w, rows, sc.ctx, sc.query, sc.out, sc.tail);
     pcv_decode_head(d, k, rows, sc.out, job->logits + (size_t)row0 * d->width, false);
 }
 

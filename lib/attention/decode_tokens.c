@@ -353,8 +353,9 @@ static void write_queries(const struct pcv_decoder *d, const struct pcv_decode_j
 
 /* As the formula says: queries written out, normalised, projected. */
 static void plain_tile(const struct pcv_decoder *d, const struct pcv_kernels *k,
-                       const struct pcv_decode_job *job, const struct pcv_prepared_tokens *p,
-                       int row0, int rows, const struct scratch *sc)
+                       const struct pcv_worker *w, const struct pcv_decode_job *job,
+                       const struct pcv_prepared_tokens *p, int row0, int rows,
+                       const struct scratch *sc)
 {
     const struct pcv_layer *l = d->layer;
     const int c = l->d.q_dim, qk = l->d.qk;
@@ -364,7 +365,7 @@ static void plain_tile(const struct pcv_decoder *d, const struct pcv_kernels *k,
     k->norm(sc->x, c, sc->out, c, l->norm_q.gamma, l->norm_q.beta, rows, c, l->eps);
     pcv_linear(k, rows, qk, c, sc->x, c, l->q.w, l->q.b, sc->q, qk, false);
     pcv_attend_rows(&a, k, rows, sc->q, qk, sc->ctx, l->d.v, sc->scores);
-    pcv_layer_tail(l, k, rows, sc->ctx, sc->out, sc->out, sc->tail);
+    pcv_layer_tail(l, k, w, rows, sc->ctx, sc->out, sc->out, sc->tail);
 }
 
 /* The residual, if any, and the out projection's bias: what heads are added to, in panels. */
@@ -409,7 +410,8 @@ static void finish_rows(const struct tile *t, const struct scratch *sc)
 }
 
 void pcv_decode_tokens_tile(const struct pcv_decoder *d, const struct pcv_kernels *k,
-                            const struct pcv_decode_job *job, int row0, int rows, float *scratch)
+                            const struct pcv_worker *w, const struct pcv_decode_job *job, int row0,
+                            int rows, float *scratch)
 {
     struct pcv_bump item = {.base = job->item_scratch}, mine = {.base = scratch};
     const struct pcv_prepared_tokens p = pcv_prepared_tokens(&item, d);
@@ -423,7 +425,7 @@ void pcv_decode_tokens_tile(const struct pcv_decoder *d, const struct pcv_kernel
                      .rows = rows};
 
     if (job->plain || job->lean) {
-        plain_tile(d, k, job, &p, row0, rows, &sc);
+        plain_tile(d, k, w, job, &p, row0, rows, &sc);
         pcv_decode_head(d, k, rows, sc.out, job->logits + (size_t)row0 * d->width, false);
         return;
     }
@@ -432,6 +434,6 @@ void pcv_decode_tokens_tile(const struct pcv_decoder *d, const struct pcv_kernel
     gather_tile(&t, &sc);
     for (t.h = 0; t.h < d->layer->d.heads; t.h++)
         attend(&t, &sc);
-    pcv_layer_mlp_panels(d->layer, k->panel, NULL, rows, sc.panels, sc.tail);
+    pcv_layer_mlp_panels(d->layer, k->panel, w, rows, sc.panels, sc.tail);
     finish_rows(&t, &sc);
 }

@@ -168,8 +168,9 @@ size_t pcv_layer_tail_need(const struct pcv_layer_dims *d, int rows)
     return count.used;
 }
 
-void pcv_layer_tail(const struct pcv_layer *l, const struct pcv_kernels *k, int rows,
-                    const float *ctx, const float *x, float *out, float *scratch)
+void pcv_layer_tail(const struct pcv_layer *l, const struct pcv_kernels *k,
+                    const struct pcv_worker *w, int rows, const float *ctx, const float *x,
+                    float *out, float *scratch)
 {
     struct pcv_bump bump = {.base = scratch};
     const struct rows_scratch sc = carve_rows(&bump, &l->d, rows);
@@ -177,7 +178,7 @@ void pcv_layer_tail(const struct pcv_layer *l, const struct pcv_kernels *k, int 
     pcv_rows_to_panels(k->panel, sc.ctx, ctx, (size_t)l->d.v, rows, l->d.v);
     if (l->d.residual)
         pcv_rows_to_panels(k->panel, sc.x, x, (size_t)l->d.q_dim, rows, l->d.q_dim);
-    pcv_layer_tail_panels(l, k->panel, NULL, rows, sc.ctx, sc.x, sc.tail);
+    pcv_layer_tail_panels(l, k->panel, w, rows, sc.ctx, sc.x, sc.tail);
     pcv_panels_to_rows(k->panel, out, sc.x, rows, l->d.q_dim);
 }
 

@@ -45,8 +45,8 @@ struct pcv_layer {
  * scratch is the caller's. Three forms:
  *
  * ..._panels  one block of rows, ctx [rows, v] and x [rows, q_dim] in panels; x is read only when
- *             d.residual. Shared by `w` (shared.h), or alone: NULL
- * (plain)     row-major; out may alias x
+ *             d.residual
+ * (plain)     row-major; out may alias x; both are shared by `w` (shared.h), or alone: NULL
  * ..._few     row-major, for a handful of rows: see pcv_linear_few */
 size_t pcv_layer_tail_panels_need(const struct pcv_layer_dims *d, int rows);
 void pcv_layer_tail_panels(const struct pcv_layer *l, const struct pcv_panel_kernels *k,
@@ -58,8 +58,9 @@ void pcv_layer_mlp_panels(const struct pcv_layer *l, const struct pcv_panel_kern
                           const struct pcv_worker *w, int rows, float *x, float *scratch);
 
 size_t pcv_layer_tail_need(const struct pcv_layer_dims *d, int rows);
-void pcv_layer_tail(const struct pcv_layer *l, const struct pcv_kernels *k, int rows,
-                    const float *ctx, const float *x, float *out, float *scratch);
+void pcv_layer_tail(const struct pcv_layer *l, const struct pcv_kernels *k,
+                    const struct pcv_worker *w, int rows, const float *ctx, const float *x,
+                    float *out, float *scratch);
 void pcv_layer_tail_few(const struct pcv_layer *l, const struct pcv_kernels *k, int rows,
                         const float *ctx, const float *x, float *out, float *scratch);
 

@@ -205,8 +205,10 @@ static int gather_pack(struct pcv_pass *p, const struct pcv_decode_group *g,
     return n;
 }
 
-static void tile(struct pcv_pass *p, const struct pcv_decode_group *g, int i, float *scratch)
+static void tile(struct pcv_pass *p, const struct pcv_decode_group *g, int i,
+                 const struct pcv_worker *w)
 {
+    float *scratch = pcv_pass_scratch(p, w->thread);
     const struct pcv_decode_job *job = &p->ws->jobs[g->first];
 
     if (pcv_decode_packs(job->d, job)) {
@@ -219,13 +221,14 @@ static void tile(struct pcv_pass *p, const struct pcv_decode_group *g, int i, fl
         const int row0 = i * PCV_DECODE_TILE;
         const int left = job->nrows - row0;
 
-        pcv_decode_tile(job->d, p->m->plan.k, job, row0,
+        pcv_decode_tile(job->d, p->m->plan.k, w, job, row0,
                         left < PCV_DECODE_TILE ? left : PCV_DECODE_TILE, scratch);
     }
 }
 
 void pcv_pass_decode(struct pcv_pass *p, int thread)
 {
+    const struct pcv_worker w = {p->pool, thread};
     int first = 0;
 
     for (int r = 0; r < p->m->plan.nreaders; first += p->njobs[r], r++) {
@@ -240,8 +243,8 @@ void pcv_pass_decode(struct pcv_pass *p, int thread)
         for (int u; (u = pcv_units_next(&p->tiles[r])) < tiles;) {
             while (u >= g[at].first_tile + g[at].ntiles)
                 at++;
-            tile(p, &g[at], u - g[at].first_tile, pcv_pass_scratch(p, thread));
+            tile(p, &g[at], u - g[at].first_tile, &w);
         }
-        pcv_pool_barrier(p->pool);
+        pcv_pool_meet(&w);
     }
 }

@@ -67,6 +67,7 @@ static void tails(struct pcv_pass *p, int step, int n, int thread)
 {
     const struct pcv_blueprint *bp = &p->m->bp;
     const int blocks = (bp->num_latents + p->block - 1) / p->block;
+    const struct pcv_worker w = {p->pool, thread};
 
     for (int u; (u = pcv_units_next(&p->tails[n])) < p->nfresh * blocks;) {
         const int item = p->fresh[u / blocks], row0 = u % blocks * p->block;
@@ -77,11 +78,11 @@ static void tails(struct pcv_pass *p, int step, int n, int thread)
 
         if (pcv_item_cancelled(&p->items[item]))
             continue;
-        pcv_layer_tail(l, p->m->plan.k, rows,
+        pcv_layer_tail(l, p->m->plan.k, &w, rows,
                        p->a.ctx + (size_t)item * p->a.ctx_floats + (size_t)row0 * (size_t)l->d.v,
                        n == 0 ? bp->latents + at : x, x, pcv_pass_scratch(p, thread));
     }
-    pcv_pool_barrier(p->pool);
+    pcv_pool_meet(&w);
 }
 
 /* The most units that an item of the batch has at this step. */

@@ -153,7 +153,7 @@ static void tiles_match(void **state)
             const struct pcv_decode_job job = make_job(w, k, &it, way & 1, NULL, w->d.rows);
 
             for (int i = 0; i < job.nrows; i += PCV_DECODE_TILE)
-                pcv_decode_tile(&w->d, k, &job, i,
+                pcv_decode_tile(&w->d, k, NULL, &job, i,
                                 job.nrows - i < PCV_DECODE_TILE ? job.nrows - i : PCV_DECODE_TILE,
                                 w->scratch);
             check_job(w, &it, &job);
@@ -177,8 +177,8 @@ static void chosen_rows_match(void **state)
         for (int absorbed = 0; absorbed < 2; absorbed++) {
             const struct pcv_decode_job job = make_job(w, k, &it, absorbed, rows, LEN(rows));
 
-            pcv_decode_tile(&w->d, k, &job, 0, 25, w->scratch);
-            pcv_decode_tile(&w->d, k, &job, 25, (int)LEN(rows) - 25, w->scratch);
+            pcv_decode_tile(&w->d, k, NULL, &job, 0, 25, w->scratch);
+            pcv_decode_tile(&w->d, k, NULL, &job, 25, (int)LEN(rows) - 25, w->scratch);
             check_job(w, &it, &job);
         }
     }

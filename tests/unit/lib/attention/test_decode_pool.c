@@ -39,7 +39,7 @@ static void the_mean_goes_through_norm_and_head(void **state)
         scratch = floats(pcv_decode_need(&d));
         assert_int_equal(pcv_decode_item_need(&d), 0);
         pcv_decode_prepare(&d, k, &job, 0, scratch);
-        pcv_decode_tile(&d, k, &job, 0, 3, scratch);
+        pcv_decode_tile(&d, k, NULL, &job, 0, 3, scratch);
         for (int i = 0; i < 3; i++) /* asked for three times: answered three times */
             CHECK_CLOSE(logits + i * WIDTH, want, WIDTH, 1e-5);
     }
@@ -59,12 +59,12 @@ static void latents_are_given_as_they_are(void **state)
     struct pcv_decode_job job = {.latents = latents, .nrows = LATENTS, .logits = logits};
 
     (void)state;
-    pcv_decode_tile(&d, k, &job, 0, 4, NULL);
-    pcv_decode_tile(&d, k, &job, 4, LATENTS - 4, NULL);
+    pcv_decode_tile(&d, k, NULL, &job, 0, 4, NULL);
+    pcv_decode_tile(&d, k, NULL, &job, 4, LATENTS - 4, NULL);
     CHECK_BITS(logits, latents, LATENTS * D);
     job.rows = rows;
     job.nrows = LEN(rows);
-    pcv_decode_tile(&d, k, &job, 0, LEN(rows), NULL);
+    pcv_decode_tile(&d, k, NULL, &job, 0, LEN(rows), NULL);
     for (size_t i = 0; i < LEN(rows); i++)
         CHECK_BITS(logits + i * D, latents + rows[i] * D, D);
 }

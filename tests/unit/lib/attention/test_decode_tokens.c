@@ -94,7 +94,7 @@ static const float *run_job(const struct world *w, const struct pcv_kernels *k, 
         pcv_decode_prepare(&w->d, k, &job, i, scratch);
     job.lean |= way == LEAN_BESIDE;
     for (int i = 0; i < nrows; i += PCV_DECODE_TILE)
-        pcv_decode_tile(&w->d, k, &job, i,
+        pcv_decode_tile(&w->d, k, NULL, &job, i,
                         nrows - i < PCV_DECODE_TILE ? nrows - i : PCV_DECODE_TILE, scratch);
     free(item);
     free(scratch);

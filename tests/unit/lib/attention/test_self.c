@@ -148,8 +148,12 @@ static void a_tail_matches(void **state)
         float *out = way & 2 ? x : floats((size_t)(rows * n));
         const double *want = plain_tail(&l, widen(ctx, (size_t)(rows * l.d.v)), x, rows);
 
-        (way & 4 ? pcv_layer_tail_few : pcv_layer_tail)(&l, k, rows, ctx, way & 1 ? x : NULL, out,
-                                                        floats(pcv_layer_tail_need(&l.d, rows)));
+        if (way & 4)
+            pcv_layer_tail_few(&l, k, rows, ctx, way & 1 ? x : NULL, out,
+                               floats(pcv_layer_tail_need(&l.d, rows)));
+        else
+            pcv_layer_tail(&l, k, NULL, rows, ctx, way & 1 ? x : NULL, out,
+                           floats(pcv_layer_tail_need(&l.d, rows)));
         CHECK_CLOSE(out, want, (size_t)(rows * n), 1e-5);
     }
 }
