@@ -172,7 +172,7 @@ void pcv_pool_meet(const struct pcv_worker *w)
     struct pcv_pool *p = w->pool;
     unsigned phase;
 
-    if (!p || p->spin == 0) {
+    if (!p || p->threads == 1 || p->spin == 0) {
         pcv_pool_barrier(p);
         return;
     }
