@@ -101,8 +101,7 @@ $(B)/obj/lib/layout/schema_json.o: $(B)/schema.c $(B)/flags
 	$(Q)$(CC) $(ALL_CFLAGS) -c $< -o $@
 
 $(B)/libperceiver.a: $(LIB_OBJ)
-	@rm -f $@.new
-	$(Q)ar rcs $@.new $^ && mv $@.new $@
+	$(Q)ar rcs $@.$$$$ $^ && mv $@.$$$$ $@
 $(B)/libperceiver.so: $(LIB_OBJ)
 	$(Q)$(CC) $(LDFLAGS) -shared -Wl,-soname,libperceiver.so.0 -Wl,-z,defs $^ $(LIB_LIBS) -o $@
 # The one public header: what lib/perceiver.h includes of lib/ is written into it.
