@@ -8,8 +8,8 @@
 
 int pcv_ws_block(const struct pcv_model *m, int threads)
 {
-    const int latents = m->bp.num_latents, most = m->bp.d_latents <= 512 ? 512 : 256;
-    int blocks = threads * ((latents + most * threads - 1) / (most * threads));
+    const int latents = m->bp.num_latents, rows = m->bp.d_latents <= 512 ? 512 : 256;
+    int blocks = threads * ((latents + rows * threads - 1) / (rows * threads));
 
     if (blocks > latents / 16)
         blocks = latents / 16 > 0 ? latents / 16 : 1;

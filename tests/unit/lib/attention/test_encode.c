@@ -384,6 +384,22 @@ static void projected_tables_match(void **state)
     }
 }
 
+/* Over several tiles of tokens, with scores far apart: what was summed before a leap must shrink.
+ */
+static void a_table_s_maximum_may_leap(void **state)
+{
+    (void)state;
+    for (int turn = 0; turn < 6; turn++) {
+        struct world *w = make_world(5 + 300 * (turn % 2), C, 2, 6, 10);
+        struct pcv_tokens t = {.channels = C, .nsegments = 1};
+        enum flavour f[2] = {DIRECT, GATHERED};
+
+        w->layer.k = random_affine(&seed, 6, C, 20);
+        t.segment[0] = overlapping_segment(&seed, C, 700, f, 2, true);
+        check_tables(w, &t, 2);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -396,6 +412,7 @@ int main(void)
         cmocka_unit_test_teardown(the_maximum_may_come_late, release),
         cmocka_unit_test_teardown(the_maximum_may_leap, release),
         cmocka_unit_test_teardown(projected_tables_match, release),
+        cmocka_unit_test_teardown(a_table_s_maximum_may_leap, release),
     };
 
     pcv_gemm_init(); /* as a model that opens does */
