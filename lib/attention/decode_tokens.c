@@ -18,8 +18,8 @@
  * are work for all latents; and a decoder whose queries never gain (d->written): their tables are
  * longer than they are many, or they are wide content. */
 #include "lib/attention/decode_tokens.h"
+#include "lib/attention/running_softmax.h"
 #include "lib/kernel/linear.h"
-#include "lib/kernel/running_max.h"
 
 #include <float.h>
 #include <math.h>
@@ -252,7 +252,8 @@ static void weigh_panel(const struct tile *t, int panel, int row, int rows, int 
     const struct heed *head = &sc->head;
     const size_t lanes = (size_t)t->k->lanes, at = (size_t)panel * lanes;
     const int c = t->d->layer->d.q_dim;
-    float *s = head->part + at * n, *acc = head->acc + at * c;
+    const struct pcv_running running = {head->from + at, head->max + at,     head->sum + at,
+                                        head->factor,    head->acc + at * c, c};
     const struct query_run run = share_terms(t, row, rows, k0, n, head->same);
     struct pcv_query_terms terms = {
         .n = n,
@@ -267,13 +268,7 @@ static void weigh_panel(const struct tile *t, int panel, int row, int rows, int 
         terms.each = head->each;
         terms.each_step = lanes;
     }
-    t->k->query_scores(s, head->max + at, &terms, rows, given);
-    if (pcv_raise(head->from + at, head->max + at, head->factor, rows)) {
-        t->k->multiply(head->sum + at, head->factor, rows, 1);
-        for (int j = 0; j < c; j++)
-            t->k->multiply(acc + j * lanes, head->factor, rows, 1);
-    }
-    t->k->weights(s, head->from + at, head->sum + at, rows, n);
+    pcv_running_weights(t->k, &running, head->part + at * n, &terms, rows, given);
 }
 
 /* acc += weights v' of n keys from k0 on, all panels of the tile against each part of v': it is

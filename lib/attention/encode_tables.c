@@ -10,7 +10,7 @@
 #include "lib/attention/encode.h"
 
 #include "lib/attention/layer.h"
-#include "lib/kernel/running_max.h"
+#include "lib/attention/running_softmax.h"
 
 #include <float.h>
 #include <math.h>
@@ -163,21 +163,16 @@ static void begin(const struct head *h, const struct pcv_encoder *enc, const flo
     }
 }
 
-/* Scores of one panel become weights; what was summed before shrinks where the maximum leapt. */
+/* Scores of one panel become weights. */
 static void weigh(const struct head *h, float *s, int n, size_t at, int rows)
 {
     const struct scratch *sc = &h->sc;
     const struct pcv_query_terms terms = {
         .n = n, .same = sc->nothing, .r = sc->scale, .add = sc->nothing};
-    float *acc = sc->acc + at * (size_t)h->dv;
+    const struct pcv_running panel = {
+        sc->from + at, sc->max + at, sc->sum + at, sc->factor, sc->acc + at * (size_t)h->dv, h->dv};
 
-    h->k->query_scores(s, sc->max + at, &terms, rows, true);
-    if (pcv_raise(sc->from + at, sc->max + at, sc->factor, rows)) {
-        h->k->multiply(sc->sum + at, sc->factor, rows, 1);
-        for (int j = 0; j < h->dv; j++)
-            h->k->multiply(acc + (size_t)(j * h->k->lanes), sc->factor, rows, 1);
-    }
-    h->k->weights(s, sc->from + at, sc->sum + at, rows, n);
+    pcv_running_weights(h->k, &panel, s, &terms, rows, true);
 }
 
 /* A block of queries reads n tokens. */

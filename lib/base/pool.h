@@ -27,7 +27,7 @@ struct pcv_worker {
 
 /* Executes unit [0, n), once each, in any order, on this thread or on one that waits in
  * pcv_pool_meet: then `thread` is that one's. Returns when all are done, and sees what they wrote.
- * A unit shares nothing itself. */
+ * A unit shares nothing itself. With more threads than processors nobody helps. */
 typedef void (*pcv_unit_fn)(int unit, int thread, const void *arg);
 void pcv_share(const struct pcv_worker *w, int n, pcv_unit_fn unit, const void *arg);
 
