@@ -1,5 +1,6 @@
 #include "proto/wire_numbers.h"
 
+#include <endian.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,23 +15,48 @@ static bool digit(const char *p, const char *end)
     return p < end && *p >= '0' && *p <= '9';
 }
 
-/* Takes digits into n as long as they fit 64 bits, and counts those that do not. */
-static int64_t take_digits(const char **p, const char *end, struct wire_number *n, bool *full)
+/* The value of the eight digits at p, the first of which is the least significant byte: pairs,
+ * then fours, then all are joined by one multiplication each. False when not all are digits. */
+static bool eight_digits(const char *p, uint64_t *v)
 {
-    const uint64_t tenth = UINT64_MAX / 10, last = UINT64_MAX % 10;
+    const uint64_t ones = 0x0101010101010101;
+    uint64_t x;
+
+    memcpy(&x, p, 8);
+    x = le64toh(x) ^ '0' * ones;
+    if ((x | (x + 6 * ones)) & 0xf0 * ones) /* what is no digit is above 9 now */
+        return false;
+    x = (x * (1 + (10 << 8))) >> 8 & 0x00ff00ff00ff00ff;
+    x = (x * (1 + (100 << 16))) >> 16 & 0x0000ffff0000ffff;
+    *v = (x * (1 + (10000ull << 32))) >> 32;
+    return true;
+}
+
+/* Takes digits into n as long as they fit 64 bits, and counts those that do not. */
+static int64_t take_digits(const char **at, const char *end, struct wire_number *n, bool *full)
+{
+    const uint64_t tenth = UINT64_MAX / 10, last = UINT64_MAX % 10, eight = 100000000;
+    uint64_t mantissa = n->mantissa, more;
+    const char *p = *at;
     int64_t beyond = 0;
 
-    for (; digit(*p, end); ++*p) {
-        unsigned d = (unsigned)(**p - '0');
+    while (end - p >= 8 && mantissa < UINT64_MAX / eight && eight_digits(p, &more)) {
+        mantissa = mantissa * eight + more;
+        p += 8;
+    }
+    for (; digit(p, end); p++) {
+        unsigned d = (unsigned)(*p - '0');
 
-        *full |= n->mantissa > tenth || (n->mantissa == tenth && d > last);
+        *full |= mantissa > tenth || (mantissa == tenth && d > last);
         if (*full) {
             n->dropped |= d != 0;
             beyond++;
         } else {
-            n->mantissa = n->mantissa * 10 + d;
+            mantissa = mantissa * 10 + d;
         }
     }
+    n->mantissa = mantissa;
+    *at = p;
     return beyond;
 }
 

@@ -159,6 +159,34 @@ static void test_not_numbers(void **state)
     assert_true(wire_number_lex("012", (const char *)"012" + 3, &n)); /* a 0, and what follows */
 }
 
+/* Digits are read eight at a time: any other byte ends them wherever it stands, and so does the end
+ * of the text. */
+static void test_digits_end_anywhere(void **state)
+{
+    static const char digits[] = "1234567890987654321";
+    struct wire_number n;
+    char text[sizeof(digits)];
+
+    (void)state;
+    for (int k = 1; k < (int)sizeof(digits); k++) {
+        uint64_t want = strtoull(memcpy(text, digits, sizeof(digits)), NULL, 10);
+
+        for (int i = k; i < (int)sizeof(digits) - 1; i++)
+            want /= 10;
+        assert_true(wire_number_lex(text, text + k, &n));
+        assert_ptr_equal(n.end, text + k);
+        assert_true(n.mantissa == want && n.exp10 == 0 && !n.dropped);
+        for (int byte = 0; byte < 256 && k < (int)sizeof(digits) - 1; byte++) {
+            if (strchr("0123456789.eE", byte) && byte)
+                continue;
+            text[k] = (char)byte;
+            assert_true(wire_number_lex(text, text + sizeof(digits) - 1, &n));
+            assert_ptr_equal(n.end, text + k);
+            assert_true(n.mantissa == want);
+        }
+    }
+}
+
 /* Flat and nested arrays are the same numbers. */
 static void test_shapes(void **state)
 {
@@ -388,6 +416,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_doubles, setup, teardown),
         cmocka_unit_test_setup_teardown(test_not_numbers, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_digits_end_anywhere, setup, teardown),
         cmocka_unit_test_setup_teardown(test_shapes, setup, teardown),
         cmocka_unit_test_setup_teardown(test_empty, setup, teardown),
         cmocka_unit_test_setup_teardown(test_bad_arrays, setup, teardown),
