@@ -29,13 +29,12 @@ struct pcv_attend pcv_decode_attend(const struct pcv_decoder *d, const float *ke
 }
 
 void pcv_decode_head(const struct pcv_decoder *d, const struct pcv_kernels *k, int rows,
-                     const float *x, float *out, bool few)
+                     const float *x, float *out)
 {
     const int n = d->layer->d.q_dim;
 
     if (d->head.w)
-        (few ? pcv_linear_few : pcv_linear)(k, rows, d->width, n, x, n, d->head.w, d->head.b, out,
-                                            d->width, false);
+        pcv_linear(k, rows, d->width, n, x, n, d->head.w, d->head.b, out, d->width, false);
     else
         memcpy(out, x, (size_t)rows * n * sizeof(float));
 }

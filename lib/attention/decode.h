@@ -45,7 +45,7 @@ struct pcv_decoder {
 enum {
     PCV_DECODE_TILE = 144, /* rows of a tile: whole panels of any width */
     PCV_DECODE_BLOCK = 96, /* latents that pcv_decode_prepare takes: whole panels of any width */
-    PCV_DECODE_FEW = 16,   /* jobs of up to so many rows share tiles, through row-stable kernels */
+    PCV_DECODE_FEW = 16,   /* jobs of up to so many rows share tiles */
 };
 
 /* One item's questions to one task. Tasks that share a decoder share what is prepared of an item,
@@ -99,8 +99,8 @@ void pcv_decode_tile(const struct pcv_decoder *d, const struct pcv_kernels *k,
 
 /* All rows of jobs that have few, together at most PCV_DECODE_TILE. Their decoders differ in
  * queries and head alone; those of one task should stand together, for heads are products of their
- * own. */
-void pcv_decode_pack(const struct pcv_kernels *k, const struct pcv_decode_job *const *jobs,
-                     int njobs, float *scratch);
+ * own. `w` as above. */
+void pcv_decode_pack(const struct pcv_kernels *k, const struct pcv_worker *w,
+                     const struct pcv_decode_job *const *jobs, int njobs, float *scratch);
 
 #endif

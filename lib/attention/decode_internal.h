@@ -10,7 +10,7 @@ struct pcv_attend pcv_decode_attend(const struct pcv_decoder *d, const float *ke
 
 /* head, or a copy without one: out [rows, width]. */
 void pcv_decode_head(const struct pcv_decoder *d, const struct pcv_kernels *k, int rows,
-                     const float *x, float *out, bool few);
+                     const float *x, float *out);
 
 static inline int pcv_decode_row(const struct pcv_decode_job *job, int i)
 {

@@ -193,7 +193,7 @@ void pcv_decode_learned_tile(const struct pcv_decoder *d, const struct pcv_kerne
     gather(d, job, row0, rows, sc.q, sc.query);
     attend(d, k, job, rows, sc.q, sc.ctx, &sc);
     pcv_layer_tail(d->layer, k, w, rows, sc.ctx, sc.query, sc.out, sc.tail);
-    pcv_decode_head(d, k, rows, sc.out, job->logits + (size_t)row0 * d->width, false);
+    pcv_decode_head(d, k, rows, sc.out, job->logits + (size_t)row0 * d->width);
 }
 
 /* Heads of jobs that stand together and belong to one task: one product. */
@@ -205,7 +205,7 @@ static int pack_heads(const struct pcv_kernels *k, const struct pcv_decode_job *
 
     while (n < njobs && jobs[n]->d == d)
         rows += jobs[n++]->nrows;
-    pcv_decode_head(d, k, rows, out, logits, true);
+    pcv_decode_head(d, k, rows, out, logits);
     for (int i = 0; i < n; i++) {
         const size_t count = (size_t)jobs[i]->nrows * (size_t)d->width;
 
@@ -215,8 +215,8 @@ static int pack_heads(const struct pcv_kernels *k, const struct pcv_decode_job *
     return n;
 }
 
-void pcv_decode_pack(const struct pcv_kernels *k, const struct pcv_decode_job *const *jobs,
-                     int njobs, float *scratch)
+void pcv_decode_pack(const struct pcv_kernels *k, const struct pcv_worker *w,
+                     const struct pcv_decode_job *const *jobs, int njobs, float *scratch)
 {
     const struct pcv_decoder *widest = jobs[0]->d;
     const struct pcv_layer *layer = widest->layer;
@@ -235,7 +235,7 @@ void pcv_decode_pack(const struct pcv_kernels *k, const struct pcv_decode_job *c
         attend(jobs[i]->d, k, jobs[i], jobs[i]->nrows, q, sc.ctx + (size_t)rows * layer->d.v, &sc);
         rows += jobs[i]->nrows;
     }
-    pcv_layer_tail_few(layer, k, rows, sc.ctx, sc.query, sc.out, sc.tail);
+    pcv_layer_tail(layer, k, w, rows, sc.ctx, sc.query, sc.out, sc.tail);
     for (int i = 0, at = 0; i < njobs;) {
         const int n =
             pack_heads(k, jobs + i, njobs - i, sc.out + (size_t)at * layer->d.q_dim, sc.logits);

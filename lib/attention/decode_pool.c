@@ -19,7 +19,7 @@ void pcv_decode_pool_tile(const struct pcv_decoder *d, const struct pcv_kernels 
     if (d->norm.gamma)
         k->norm(scratch, n, scratch, n, d->norm.gamma, d->norm.beta, 1, n, 1e-5f);
     if (d->head.w)
-        pcv_linear_few(k, 1, d->width, n, scratch, n, d->head.w, d->head.b, out, d->width, false);
+        pcv_linear(k, 1, d->width, n, scratch, n, d->head.w, d->head.b, out, d->width, false);
     else
         memcpy(out, scratch, (size_t)n * sizeof(float));
     for (int i = 1; i < rows; i++)

@@ -421,7 +421,7 @@ void pcv_decode_tokens_tile(const struct pcv_decoder *d, const struct pcv_kernel
 
     if (job->plain || job->lean) {
         plain_tile(d, k, w, job, &p, row0, rows, &sc);
-        pcv_decode_head(d, k, rows, sc.out, job->logits + (size_t)row0 * d->width, false);
+        pcv_decode_head(d, k, rows, sc.out, job->logits + (size_t)row0 * d->width);
         return;
     }
     start_rows(&t, &sc);

@@ -182,50 +182,6 @@ void pcv_layer_tail(const struct pcv_layer *l, const struct pcv_kernels *k,
     pcv_panels_to_rows(k->panel, out, sc.x, rows, l->d.q_dim);
 }
 
-/* ---- a few rows -------------------------------------------------------------------------------
- */
-
-static void activate(const struct pcv_layer *l, const struct pcv_kernels *k, float *h, size_t n)
-{
-    if (l->activation == PCV_GELU_ERF)
-        k->gelu_erf(h, n);
-    else
-        k->gelu_tanh(h, n);
-}
-
-static void mlp_few(const struct pcv_layer *l, const struct pcv_kernels *k, int rows, float *x,
-                    float *scratch)
-{
-    const int n = l->d.q_dim, hidden = l->d.hidden, wide = mlp_width(&l->d);
-    float *xn = scratch, *h = scratch + (size_t)rows * n;
-
-    if (hidden == 0)
-        return;
-    k->norm(xn, n, x, n, l->norm_mlp.gamma, l->norm_mlp.beta, rows, n, l->eps);
-    pcv_linear_few(k, rows, wide, n, xn, n, l->mlp1.w, l->mlp1.b, h, wide, false);
-    if (!l->d.gated)
-        activate(l, k, h, (size_t)rows * hidden);
-    for (int i = 0; l->d.gated && i < rows; i++) {
-        float *value = h + (size_t)i * wide, *gate = value + hidden;
-
-        activate(l, k, gate, (size_t)hidden);
-        for (int c = 0; c < hidden; c++)
-            value[c] *= gate[c];
-    }
-    pcv_linear_few(k, rows, n, hidden, h, wide, l->mlp2.w, l->mlp2.b, x, n, true);
-}
-
-void pcv_layer_tail_few(const struct pcv_layer *l, const struct pcv_kernels *k, int rows,
-                        const float *ctx, const float *x, float *out, float *scratch)
-{
-    const int n = l->d.q_dim;
-
-    if (l->d.residual && x != out)
-        memcpy(out, x, (size_t)rows * n * sizeof(float));
-    pcv_linear_few(k, rows, n, l->d.v, ctx, l->d.v, l->out.w, l->out.b, out, n, l->d.residual);
-    mlp_few(l, k, rows, out, scratch);
-}
-
 /* ---- attention --------------------------------------------------------------------------------
  */
 

@@ -42,12 +42,11 @@ struct pcv_layer {
 };
 
 /* What follows attention: x = [x +] ctx W_out^T + b, then the MLP with its residual. Any thread;
- * scratch is the caller's. Three forms:
+ * scratch is the caller's. Two forms:
  *
  * ..._panels  one block of rows, ctx [rows, v] and x [rows, q_dim] in panels; x is read only when
  *             d.residual
- * (plain)     row-major; out may alias x; both are shared by `w` (shared.h), or alone: NULL
- * ..._few     row-major, for a handful of rows: see pcv_linear_few */
+ * (plain)     row-major; out may alias x; both are shared by `w` (shared.h), or alone: NULL */
 size_t pcv_layer_tail_panels_need(const struct pcv_layer_dims *d, int rows);
 void pcv_layer_tail_panels(const struct pcv_layer *l, const struct pcv_panel_kernels *k,
                            const struct pcv_worker *w, int rows, const float *ctx, float *x,
@@ -61,9 +60,6 @@ size_t pcv_layer_tail_need(const struct pcv_layer_dims *d, int rows);
 void pcv_layer_tail(const struct pcv_layer *l, const struct pcv_kernels *k,
                     const struct pcv_worker *w, int rows, const float *ctx, const float *x,
                     float *out, float *scratch);
-void pcv_layer_tail_few(const struct pcv_layer *l, const struct pcv_kernels *k, int rows,
-                        const float *ctx, const float *x, float *out, float *scratch);
-
 /* x [rows, n], rows ldx apart, to the panels of one block; and back. */
 void pcv_rows_to_panels(const struct pcv_panel_kernels *k, float *panels, const float *x,
                         size_t ldx, int rows, int n);

@@ -39,10 +39,6 @@ struct pcv_kernels {
     void (*axpy)(float *y, float a, const float *x, int n); /* y += a x */
     void (*scale)(float *x, float a, int n);                /* x *= a */
     float (*dot)(const float *x, const float *y, int n);
-
-    /* C[m,n] = A[m,k] W[n,k]^T, or += with accumulate: for products too small to be packed. */
-    void (*gemm_nt)(int m, int n, int k, const float *a, int lda, const float *w, int ldw, float *c,
-                    int ldc, int accumulate);
 };
 
 extern const struct pcv_kernels pcv_kernels_scalar;

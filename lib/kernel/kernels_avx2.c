@@ -175,65 +175,11 @@ static float dot(const float *x, const float *y, int n)
     return sum8(s);
 }
 
-/* Rows i..i+R of A against rows j..j+2 of W. Each sum has one accumulator and the order of dot().
- */
-#define GEMM_BLOCK(R)                                                                              \
-    static inline void gemm_block_##R(int k, const float *a, int lda, const float *w, int ldw,     \
-                                      int n2, float *c, int ldc, int accumulate)                   \
-    {                                                                                              \
-        const float *w1 = n2 ? w + ldw : w;                                                        \
-        v8 s0[R], s1[R];                                                                           \
-        int p = 0;                                                                                 \
-        for (int i = 0; i < R; i++)                                                                \
-            s0[i] = s1[i] = set1(0);                                                               \
-        for (; p + 8 <= k; p += 8) {                                                               \
-            v8 x0 = _mm256_loadu_ps(w + p), x1 = _mm256_loadu_ps(w1 + p);                          \
-            for (int i = 0; i < R; i++) {                                                          \
-                v8 y = _mm256_loadu_ps(a + (size_t)i * lda + p);                                   \
-                s0[i] = _mm256_fmadd_ps(y, x0, s0[i]);                                             \
-                s1[i] = _mm256_fmadd_ps(y, x1, s1[i]);                                             \
-            }                                                                                      \
-        }                                                                                          \
-        if (p < k) {                                                                               \
-            __m256i m = mask_of(k - p);                                                            \
-            v8 x0 = _mm256_maskload_ps(w + p, m), x1 = _mm256_maskload_ps(w1 + p, m);              \
-            for (int i = 0; i < R; i++) {                                                          \
-                v8 y = _mm256_maskload_ps(a + (size_t)i * lda + p, m);                             \
-                s0[i] = _mm256_fmadd_ps(y, x0, s0[i]);                                             \
-                s1[i] = _mm256_fmadd_ps(y, x1, s1[i]);                                             \
-            }                                                                                      \
-        }                                                                                          \
-        for (int i = 0; i < R; i++) {                                                              \
-            float *out = c + (size_t)i * ldc;                                                      \
-            out[0] = (accumulate ? out[0] : 0.0f) + sum8(s0[i]);                                   \
-            if (n2)                                                                                \
-                out[1] = (accumulate ? out[1] : 0.0f) + sum8(s1[i]);                               \
-        }                                                                                          \
-    }
-GEMM_BLOCK(1)
-GEMM_BLOCK(4)
-
-static void gemm_nt(int m, int n, int k, const float *a, int lda, const float *w, int ldw, float *c,
-                    int ldc, int accumulate)
-{
-    for (int j = 0; j < n; j += 2, w += 2 * (size_t)ldw) {
-        const int n2 = j + 1 < n;
-        int i = 0;
-
-        for (; i + 4 <= m; i += 4)
-            gemm_block_4(k, a + (size_t)i * lda, lda, w, ldw, n2, c + (size_t)i * ldc + j, ldc,
-                         accumulate);
-        for (; i < m; i++)
-            gemm_block_1(k, a + (size_t)i * lda, lda, w, ldw, n2, c + (size_t)i * ldc + j, ldc,
-                         accumulate);
-    }
-}
-
 #define TABLE(isa, panels)                                                                         \
     {                                                                                              \
         .name = isa, .panel = panels, .norm = norm, .softmax = softmax, .exp_sum = exp_sum,        \
         .max = max, .gelu_erf = gelu_erf, .gelu_tanh = gelu_tanh, .axpy = axpy, .scale = scale,    \
-        .dot = dot, .gemm_nt = gemm_nt,                                                            \
+        .dot = dot,                                                                                \
     }
 
 const struct pcv_kernels pcv_kernels_avx2 = TABLE("avx2", &pcv_panel_avx2);

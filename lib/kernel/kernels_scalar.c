@@ -86,18 +86,6 @@ static float dot(const float *x, const float *y, int n)
     return sum;
 }
 
-static void gemm_nt(int m, int n, int k, const float *a, int lda, const float *w, int ldw, float *c,
-                    int ldc, int accumulate)
-{
-    for (int i = 0; i < m; i++)
-        for (int j = 0; j < n; j++) {
-            float v = dot(a + (size_t)i * lda, w + (size_t)j * ldw, k);
-            float *out = c + (size_t)i * ldc + j;
-
-            *out = accumulate ? *out + v : v;
-        }
-}
-
 const struct pcv_kernels pcv_kernels_scalar = {
     .name = "scalar",
     .panel = &pcv_panel_scalar,
@@ -110,5 +98,4 @@ const struct pcv_kernels pcv_kernels_scalar = {
     .axpy = axpy,
     .scale = scale,
     .dot = dot,
-    .gemm_nt = gemm_nt,
 };

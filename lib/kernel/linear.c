@@ -1,7 +1,5 @@
 #include "lib/kernel/linear.h"
 
-#include <string.h>
-
 enum { COLUMNS = 512, DEPTH = PCV_PANEL_DEPTH };
 
 struct weights {
@@ -68,16 +66,4 @@ void pcv_linear(const struct pcv_kernels *k, int m, int out, int in, const float
 {
     rows_times(k->panel, m, out, in, x, (size_t)ldx, (struct weights){w, (size_t)in, bias}, y,
                (size_t)ldy, add);
-}
-
-void pcv_linear_few(const struct pcv_kernels *k, int m, int out, int in, const float *x, int ldx,
-                    const float *w, const float *bias, float *y, int ldy, bool add)
-{
-    for (int i = 0; bias && i < m; i++) {
-        if (add)
-            k->axpy(y + (size_t)i * ldy, 1.0f, bias, out);
-        else
-            memcpy(y + (size_t)i * ldy, bias, (size_t)out * sizeof(float));
-    }
-    k->gemm_nt(m, out, in, x, ldx, w, in, y, ldy, add || bias);
 }

@@ -19,9 +19,4 @@ void pcv_rows_nn(const struct pcv_kernels *k, int m, int n, int depth, const flo
 void pcv_linear(const struct pcv_kernels *k, int m, int out, int in, const float *x, int ldx,
                 const float *w, const float *bias, float *y, int ldy, bool add);
 
-/* The same for a handful of rows, without filling panels for them. Bits differ from pcv_linear's:
- * one place in the engine uses one of the two, whoever else is in the batch. */
-void pcv_linear_few(const struct pcv_kernels *k, int m, int out, int in, const float *x, int ldx,
-                    const float *w, const float *bias, float *y, int ldy, bool add);
-
 #endif

@@ -32,20 +32,23 @@ static inline void transpose8(v8 r[8])
 static inline void pack_lanes(float *panel, int lanes, const float *x, size_t ldx, int rows, int n)
 {
     for (int i = 0; i < lanes; i += 8) {
+        const int have = rows - i;
         int c = 0;
 
-        for (; i + 8 <= rows && c + 8 <= n; c += 8) {
+        for (; c + 8 <= n; c += 8) {
             v8 r[8];
 
             for (int j = 0; j < 8; j++)
-                r[j] = _mm256_loadu_ps(x + (size_t)(i + j) * ldx + c);
-            transpose8(r);
+                r[j] = j < have ? _mm256_loadu_ps(x + (size_t)(i + j) * ldx + c) : set1(0);
+            if (have > 0)
+                transpose8(r);
             for (int j = 0; j < 8; j++)
                 _mm256_storeu_ps(panel + (size_t)(c + j) * (size_t)lanes + i, r[j]);
         }
         for (; c < n; c++)
-            for (int j = i; j < i + 8; j++)
-                panel[(size_t)c * (size_t)lanes + j] = j < rows ? x[(size_t)j * ldx + c] : 0;
+            for (int j = 0; j < 8; j++)
+                panel[(size_t)c * (size_t)lanes + i + j] =
+                    j < have ? x[(size_t)(i + j) * ldx + c] : 0;
     }
 }
 

@@ -216,7 +216,7 @@ static void tile(struct pcv_pass *p, const struct pcv_decode_group *g, int i,
         const int n = gather_pack(p, g, pack);
 
         if (n > 0)
-            pcv_decode_pack(p->m->plan.k, pack, n, scratch);
+            pcv_decode_pack(p->m->plan.k, w, pack, n, scratch);
     } else if (!pcv_item_cancelled(&p->items[job->item])) {
         const int row0 = i * PCV_DECODE_TILE;
         const int left = job->nrows - row0;
