@@ -8,20 +8,26 @@
 #include <stddef.h>
 #include <stdint.h>
 
-static inline void transpose8(v8 r[8])
+/* Without it the eight rows would live in memory. */
+#define EIGHT _Pragma("GCC unroll 8")
+
+static inline __attribute__((always_inline)) void transpose8(v8 r[8])
 {
     v8 t[8], u[8];
 
+    EIGHT
     for (int i = 0; i < 8; i += 2) {
         t[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
         t[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
     }
+    EIGHT
     for (int i = 0; i < 8; i += 4) {
         u[i] = _mm256_shuffle_ps(t[i], t[i + 2], 0x44);
         u[i + 1] = _mm256_shuffle_ps(t[i], t[i + 2], 0xee);
         u[i + 2] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0x44);
         u[i + 3] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0xee);
     }
+    EIGHT
     for (int i = 0; i < 4; i++) {
         r[i] = _mm256_permute2f128_ps(u[i], u[i + 4], 0x20);
         r[i + 4] = _mm256_permute2f128_ps(u[i], u[i + 4], 0x31);
@@ -38,17 +44,19 @@ static inline void pack_lanes(float *panel, int lanes, const float *x, size_t ld
         for (; c + 8 <= n; c += 8) {
             v8 r[8];
 
+            EIGHT
             for (int j = 0; j < 8; j++)
                 r[j] = j < have ? _mm256_loadu_ps(x + (size_t)(i + j) * ldx + c) : set1(0);
             if (have > 0)
                 transpose8(r);
+            EIGHT
             for (int j = 0; j < 8; j++)
                 _mm256_storeu_ps(panel + (size_t)(c + j) * (size_t)lanes + i, r[j]);
         }
         for (; c < n; c++)
-            for (int j = 0; j < 8; j++)
-                panel[(size_t)c * (size_t)lanes + i + j] =
-                    j < have ? x[(size_t)(i + j) * ldx + c] : 0;
+            EIGHT
+        for (int j = 0; j < 8; j++)
+            panel[(size_t)c * (size_t)lanes + i + j] = j < have ? x[(size_t)(i + j) * ldx + c] : 0;
     }
 }
 
@@ -62,9 +70,11 @@ static inline void unpack_lanes(float *x, size_t ldx, const float *panel, int64_
         for (; i + 8 <= rows && c + 8 <= n; c += 8) {
             v8 r[8];
 
+            EIGHT
             for (int j = 0; j < 8; j++)
                 r[j] = _mm256_loadu_ps(panel + (size_t)(c + j) * (size_t)lanes + i);
             transpose8(r);
+            EIGHT
             for (int j = 0; j < 8; j++) {
                 float *at = x + (size_t)(i + j) * ldx + c;
 
