@@ -116,8 +116,12 @@ static int forward_slice(const struct pcv_model *m, struct pcv_ws *ws, struct pc
     r = pcv_pass_plan_decode(&p, e);
     if (r == 0 && (ws->flags & PCV_WS_DENSE))
         r = pcv_pass_dense_new(&p, e);
+    if (r == 0 && pcv_pass_is_small(&p)) {
+        p.pool = NULL;
+        p.threads = 1;
+    }
     if (r == 0)
-        pcv_pool_run(ws->pool, run, &p);
+        pcv_pool_run(p.pool, run, &p);
     pcv_pass_settle(&p, r == 0);
     if (r < 0)
         return r;

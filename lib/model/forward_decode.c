@@ -1,6 +1,7 @@
 /* forward_decode.c - the decode stage of a pass, reader by reader: latents become keys and values,
  * then tiles of query rows go through the decoder. Few rows of many clients, and of all tasks that
  * share the decoder, share a tile. */
+#include "lib/attention/shared.h"
 #include "lib/base/pool.h"
 #include "lib/model/forward.h"
 #include "lib/model/latents.h"
@@ -159,6 +160,27 @@ int pcv_pass_plan_decode(struct pcv_pass *p, struct pcv_err *e)
         group_jobs(p, reader, first);
     }
     return 0;
+}
+
+bool pcv_pass_is_small(const struct pcv_pass *p)
+{
+    size_t macs = 0;
+
+    if (p->nfresh > 0 || p->ntiles > 1)
+        return false;
+    for (int i = 0; i < p->n; i++)
+        if (p->items[i].attention)
+            return false;
+    for (int reader = 0, first = 0; reader < p->m->plan.nreaders; first += p->njobs[reader++])
+        for (int i = first; i < first + p->njobs[reader]; i++) {
+            const struct pcv_decode_job *job = &p->ws->jobs[i];
+
+            if (job->prepares)
+                return false;
+            if (job->d->layer) /* pool, latents: nothing to share */
+                macs += (size_t)job->nrows * (size_t)job->d->layer->d.q_dim * PCV_PANEL_COLUMNS;
+        }
+    return !pcv_worth_sharing(macs);
 }
 
 void pcv_pass_settle(struct pcv_pass *p, bool ran)
