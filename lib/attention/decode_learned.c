@@ -11,19 +11,26 @@ struct scratch {
     float *q_panels, *ctx_panels, *xn_panels, *attend;
 };
 
+/* Rows of all heads that attend_absorbed takes at a time. */
+static int absorbed_rows(const struct pcv_layer_dims *l)
+{
+    return l->heads < PCV_DECODE_TILE ? PCV_DECODE_TILE : l->heads;
+}
+
 static struct scratch carve(struct pcv_bump *b, const struct pcv_decoder *d)
 {
     const struct pcv_layer_dims *l = &d->layer->d;
     const size_t rows = PCV_DECODE_TILE, lanes = pcv_panel_need(PCV_DECODE_TILE, PCV_DECODE_TILE);
+    const size_t together = absorbed_rows(l);
 
     return (struct scratch){
         .q = pcv_take(b, rows * l->qk),
         .query = pcv_take(b, rows * l->q_dim),
         .ctx = pcv_take(b, rows * l->v),
         .out = pcv_take(b, rows * l->q_dim),
-        .u = pcv_take(b, rows * l->kv_dim),
-        .agg = pcv_take(b, rows * l->kv_dim),
-        .scores = pcv_take(b, rows * d->latents),
+        .u = pcv_take(b, together * l->kv_dim),
+        .agg = pcv_take(b, together * l->kv_dim),
+        .scores = pcv_take(b, together * d->latents),
         .logits = pcv_take(b, rows * d->width),
         .tail = pcv_take(b, pcv_layer_tail_need(l, PCV_DECODE_TILE)),
         .q_panels = pcv_take(b, lanes * l->qk),
@@ -124,10 +131,10 @@ static void gather(const struct pcv_decoder *d, const struct pcv_decode_job *job
 }
 
 /* q.(Wk x + bk) = (Wk^T q).x + a term equal for all latents; sum p (Wv x + bv) = Wv sum p x + bv.
- */
-static void attend_absorbed(const struct pcv_decoder *d, const struct pcv_kernels *k,
-                            const struct prepared *p, int rows, const float *q, float *ctx,
-                            const struct scratch *sc)
+ * Keys and values being the same for all heads, these are rows of one attention. */
+static void attend_absorbed_some(const struct pcv_decoder *d, const struct pcv_kernels *k,
+                                 const struct prepared *p, int rows, const float *q, float *ctx,
+                                 const struct scratch *sc)
 {
     const struct pcv_layer *l = d->layer;
     const int c = l->d.kv_dim, dk = l->d.qk / l->d.heads, dv = l->d.v / l->d.heads;
@@ -143,13 +150,26 @@ static void attend_absorbed(const struct pcv_decoder *d, const struct pcv_kernel
         .scale = 1.0f / sqrtf((float)dk),
     };
 
-    for (int h = 0; h < l->d.heads; h++) {
+    for (int h = 0; h < l->d.heads; h++)
         pcv_rows_nn(k, rows, c, dk, q + (size_t)h * dk, l->d.qk, l->k.w + (size_t)h * dk * c, c,
-                    sc->u, c, 0);
-        pcv_attend_rows(&a, k, rows, sc->u, c, sc->agg, c, sc->scores);
-        pcv_linear(k, rows, dv, c, sc->agg, c, l->val.w + (size_t)h * dv * c,
+                    sc->u + (size_t)h * rows * c, c, 0);
+    pcv_attend_rows(&a, k, l->d.heads * rows, sc->u, c, sc->agg, c, sc->scores);
+    for (int h = 0; h < l->d.heads; h++)
+        pcv_linear(k, rows, dv, c, sc->agg + (size_t)h * rows * c, c, l->val.w + (size_t)h * dv * c,
                    l->val.b ? l->val.b + (size_t)h * dv : NULL, ctx + (size_t)h * dv, l->d.v,
                    false);
+}
+
+static void attend_absorbed(const struct pcv_decoder *d, const struct pcv_kernels *k,
+                            const struct prepared *p, int rows, const float *q, float *ctx,
+                            const struct scratch *sc)
+{
+    const struct pcv_layer_dims *l = &d->layer->d;
+    const int most = absorbed_rows(l) / l->heads;
+
+    for (int i = 0, n; i < rows; i += n) {
+        n = rows - i < most ? rows - i : most;
+        attend_absorbed_some(d, k, p, n, q + (size_t)i * l->qk, ctx + (size_t)i * l->v, sc);
     }
 }
 

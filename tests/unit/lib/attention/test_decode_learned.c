@@ -128,6 +128,10 @@ static const struct {
      140,
      3},
     {{.heads = 4, .q_dim = 260, .kv_dim = 64, .qk = 32, .v = 264, .hidden = 260}, 33, 20, 262},
+    {{.heads = PCV_DECODE_TILE + 6, .q_dim = 8, .kv_dim = 9, .qk = 150, .v = 300, .hidden = 4},
+     11,
+     20,
+     5},
 };
 
 static struct world *shape_world(size_t i)
