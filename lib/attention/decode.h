@@ -99,8 +99,13 @@ void pcv_decode_tile(const struct pcv_decoder *d, const struct pcv_kernels *k,
 
 /* All rows of jobs that have few, together at most PCV_DECODE_TILE. Their decoders differ in
  * queries and head alone; those of one task should stand together, for heads are products of their
- * own. `w` as above. */
+ * own. `w` as above; who helps with attention does so in scratch of its own. */
+struct pcv_decode_scratch {
+    float *at;   /* of thread t at at[t * step] */
+    size_t step; /* floats */
+};
 void pcv_decode_pack(const struct pcv_kernels *k, const struct pcv_worker *w,
-                     const struct pcv_decode_job *const *jobs, int njobs, float *scratch);
+                     const struct pcv_decode_job *const *jobs, int njobs,
+                     struct pcv_decode_scratch scratch);
 
 #endif

@@ -1,6 +1,7 @@
 /* decode_learned.c - output queries that are rows of a table: the masked LM's positions, a
  * classifier's one query. Their LayerNorm and projection are constants of the model. */
 #include "lib/attention/decode_internal.h"
+#include "lib/attention/shared.h"
 #include "lib/kernel/linear.h"
 
 #include <math.h>
@@ -73,12 +74,21 @@ size_t pcv_decode_learned_item_need(const struct pcv_decoder *d)
     return count.used;
 }
 
+/* Multiply-adds of attention of so many rows: absorbed, or with keys and values that are there. */
+static double attend_macs(const struct pcv_decoder *d, double rows, bool lean)
+{
+    const struct pcv_layer_dims *l = &d->layer->d;
+    const double n = d->latents, c = l->kv_dim, wide = l->qk + l->v;
+
+    return rows * (lean ? c * wide + 2 * l->heads * n * c : n * wide);
+}
+
 bool pcv_decode_learned_lean(const struct pcv_decoder *d, int nrows)
 {
     const struct pcv_layer_dims *l = &d->layer->d;
-    const double n = d->latents, c = l->kv_dim, wide = l->qk + l->v, rows = nrows;
+    const double keys_and_values = (double)d->latents * l->kv_dim * (l->qk + l->v);
 
-    return rows * (c * wide + 2 * l->heads * n * c) < n * c * wide + rows * n * wide;
+    return attend_macs(d, nrows, true) < keys_and_values + attend_macs(d, nrows, false);
 }
 
 void pcv_decode_learned_prepare(const struct pcv_decoder *d, const struct pcv_kernels *k,
@@ -235,26 +245,72 @@ static int pack_heads(const struct pcv_kernels *k, const struct pcv_decode_job *
     return n;
 }
 
-void pcv_decode_pack(const struct pcv_kernels *k, const struct pcv_worker *w,
-                     const struct pcv_decode_job *const *jobs, int njobs, float *scratch)
+/* Jobs of one tile, and where its rows go. */
+struct pack {
+    const struct pcv_kernels *k;
+    const struct pcv_decoder *widest; /* scratch is carved for this one */
+    const struct pcv_decode_job *const *jobs;
+    int njobs, each; /* jobs of a unit of shared work */
+    struct pcv_decode_scratch scratch;
+    struct scratch to;
+};
+
+static struct scratch scratch_of(const struct pack *p, int thread)
 {
-    const struct pcv_decoder *widest = jobs[0]->d;
-    const struct pcv_layer *layer = widest->layer;
-    struct pcv_bump bump = {.base = scratch};
+    struct pcv_bump bump = {.base = p->scratch.at + (size_t)thread * p->scratch.step};
+
+    return carve(&bump, p->widest);
+}
+
+static void attend_some(int unit, int thread, const void *arg)
+{
+    const struct pack *p = arg;
+    const struct pcv_layer_dims *l = &p->widest->layer->d;
+    const struct scratch sc = scratch_of(p, thread);
+    const int first = unit * p->each;
+    size_t row = 0;
+
+    for (int i = 0; i < p->njobs && i < first + p->each; row += (size_t)p->jobs[i++]->nrows) {
+        const struct pcv_decode_job *job = p->jobs[i];
+        float *q = p->to.q + row * (size_t)l->qk;
+
+        if (i < first)
+            continue;
+        gather(job->d, job, 0, job->nrows, q, p->to.query + row * (size_t)l->q_dim);
+        attend(job->d, p->k, job, job->nrows, q, p->to.ctx + row * (size_t)l->v, &sc);
+    }
+}
+
+/* Every job attends to latents of its own: units of several are worth sharing. */
+static void attend_all(struct pack *p, const struct pcv_worker *w)
+{
+    double macs = 0;
+
+    for (int i = 0; i < p->njobs; i++)
+        macs += attend_macs(p->jobs[i]->d, p->jobs[i]->nrows, p->jobs[i]->lean);
+    p->each = p->njobs;
+    while (p->each > 1 && pcv_worth_sharing((size_t)(macs / p->njobs * p->each / 2)))
+        p->each = (p->each + 1) / 2;
+    pcv_share(w, (p->njobs + p->each - 1) / p->each, attend_some, p);
+}
+
+void pcv_decode_pack(const struct pcv_kernels *k, const struct pcv_worker *w,
+                     const struct pcv_decode_job *const *jobs, int njobs,
+                     struct pcv_decode_scratch scratch)
+{
+    const struct pcv_layer *layer = jobs[0]->d->layer;
+    struct pack p = {
+        .k = k, .widest = jobs[0]->d, .jobs = jobs, .njobs = njobs, .scratch = scratch};
     struct scratch sc;
     int rows = 0;
 
-    for (int i = 1; i < njobs; i++)
-        if (jobs[i]->d->width > widest->width)
-            widest = jobs[i]->d;
-    sc = carve(&bump, widest);
     for (int i = 0; i < njobs; i++) {
-        float *q = sc.q + (size_t)rows * layer->d.qk;
-
-        gather(jobs[i]->d, jobs[i], 0, jobs[i]->nrows, q, sc.query + (size_t)rows * layer->d.q_dim);
-        attend(jobs[i]->d, k, jobs[i], jobs[i]->nrows, q, sc.ctx + (size_t)rows * layer->d.v, &sc);
+        if (jobs[i]->d->width > p.widest->width)
+            p.widest = jobs[i]->d;
         rows += jobs[i]->nrows;
     }
+    sc = p.to = scratch_of(&p, w ? w->thread : 0);
+    attend_all(&p, w);
     pcv_layer_tail(layer, k, w, rows, sc.ctx, sc.query, sc.out, sc.tail);
     for (int i = 0, at = 0; i < njobs;) {
         const int n =

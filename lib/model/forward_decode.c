@@ -230,7 +230,6 @@ static int gather_pack(struct pcv_pass *p, const struct pcv_decode_group *g,
 static void tile(struct pcv_pass *p, const struct pcv_decode_group *g, int i,
                  const struct pcv_worker *w)
 {
-    float *scratch = pcv_pass_scratch(p, w->thread);
     const struct pcv_decode_job *job = &p->ws->jobs[g->first];
 
     if (pcv_decode_packs(job->d, job)) {
@@ -238,13 +237,15 @@ static void tile(struct pcv_pass *p, const struct pcv_decode_group *g, int i,
         const int n = gather_pack(p, g, pack);
 
         if (n > 0)
-            pcv_decode_pack(p->m->plan.k, w, pack, n, scratch);
+            pcv_decode_pack(p->m->plan.k, w, pack, n,
+                            (struct pcv_decode_scratch){p->a.thread, p->a.thread_floats});
     } else if (!pcv_item_cancelled(&p->items[job->item])) {
         const int row0 = i * PCV_DECODE_TILE;
         const int left = job->nrows - row0;
 
         pcv_decode_tile(job->d, p->m->plan.k, w, job, row0,
-                        left < PCV_DECODE_TILE ? left : PCV_DECODE_TILE, scratch);
+                        left < PCV_DECODE_TILE ? left : PCV_DECODE_TILE,
+                        pcv_pass_scratch(p, w->thread));
     }
 }
 

@@ -209,14 +209,14 @@ static void shared_tiles_match_and_are_stable(void **state)
             jobs[i] = make_job(w, k, &items[i], i % 2, rows[i], counts[i]);
             pack[i] = &jobs[i];
         }
-        pcv_decode_pack(k, NULL, pack, LEN(counts), w->scratch);
+        pcv_decode_pack(k, NULL, pack, LEN(counts), (struct pcv_decode_scratch){w->scratch, 0});
         for (size_t i = 0; i < LEN(counts); i++) {
             struct pcv_decode_job alone = jobs[i];
             const struct pcv_decode_job *one = &alone;
 
             check_job(w, &items[i], &jobs[i]);
             alone.logits = floats((size_t)(counts[i] * w->d.width));
-            pcv_decode_pack(k, NULL, &one, 1, w->scratch);
+            pcv_decode_pack(k, NULL, &one, 1, (struct pcv_decode_scratch){w->scratch, 0});
             CHECK_BITS(alone.logits, jobs[i].logits, (size_t)(counts[i] * w->d.width));
         }
     }
