@@ -5,6 +5,8 @@
 #include "lib/base/mem.h"
 #include "tests/unit/lib/attention/plain.h"
 
+enum { THREADS = 2 };
+
 static uint64_t seed;
 
 /* A decoder of random weights, its projected queries, and one item's latents. */
@@ -47,7 +49,7 @@ static struct world *make_world(struct pcv_layer_dims dims, int latents, int row
     };
     if (width % 2)
         w->d.head.b = NULL;
-    w->scratch = floats(pcv_decode_need(&w->d));
+    w->scratch = floats(THREADS * pcv_decode_need(&w->d));
     return w;
 }
 
@@ -188,13 +190,38 @@ static void chosen_rows_match(void **state)
     }
 }
 
-/* Jobs of several items in one tile: each is right, and has the bits it has alone. */
+/* One thread decodes the jobs of a tile, the others help. */
+struct tile {
+    struct pcv_pool *pool;
+    const struct world *w;
+    const struct pcv_kernels *k;
+    const struct pcv_decode_job *const *jobs;
+    int njobs;
+};
+
+static void decode_or_help(int i, int n, void *arg)
+{
+    const struct tile *t = arg;
+    const struct pcv_worker worker = {t->pool, i};
+
+    (void)n;
+    if (i == 0)
+        pcv_decode_pack(t->k, &worker, t->jobs, t->njobs,
+                        (struct pcv_decode_scratch){t->w->scratch, pcv_decode_need(&t->w->d)});
+    pcv_pool_meet(&worker);
+}
+
+/* Jobs of several items in one tile: each is right, and has the bits it has alone, whoever does it.
+ */
 static void shared_tiles_match_and_are_stable(void **state)
 {
-    static const int counts[] = {1, PCV_DECODE_FEW, 3, 1, 7};
+    static const int counts[] = {1, PCV_DECODE_FEW, 3, 1, 7, 9, 12};
     const struct pcv_kernels *k = pcv_kernels_for(pcv_cpu_detect());
+    struct pcv_pool *pool = NULL;
+    struct pcv_err e = {0};
 
     (void)state;
+    CHECK_OK(pcv_pool_new(&pool, THREADS, &e), e);
     for (size_t s = 0; s < LEN(shapes); s++) {
         const struct world *w = shape_world(s);
         struct pcv_decode_job jobs[LEN(counts)];
@@ -209,7 +236,7 @@ static void shared_tiles_match_and_are_stable(void **state)
             jobs[i] = make_job(w, k, &items[i], i % 2, rows[i], counts[i]);
             pack[i] = &jobs[i];
         }
-        pcv_decode_pack(k, NULL, pack, LEN(counts), (struct pcv_decode_scratch){w->scratch, 0});
+        pcv_pool_run(pool, decode_or_help, &(struct tile){pool, w, k, pack, LEN(counts)});
         for (size_t i = 0; i < LEN(counts); i++) {
             struct pcv_decode_job alone = jobs[i];
             const struct pcv_decode_job *one = &alone;
@@ -220,6 +247,7 @@ static void shared_tiles_match_and_are_stable(void **state)
             CHECK_BITS(alone.logits, jobs[i].logits, (size_t)(counts[i] * w->d.width));
         }
     }
+    pcv_pool_free(pool);
 }
 
 /* The choice is the cheaper one: multiply-adds of queries, keys, values, scores and sums. */
