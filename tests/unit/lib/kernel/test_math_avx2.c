@@ -103,20 +103,12 @@ static void exp2_is_within_its_bound(void **state)
     sweep("exp2", exp2_first, exp2, 0, 127, 1.35, ulp);
 }
 
-static void erf_is_within_its_bound(void **state)
-{
-    (void)state;
-    need_avx2();
-    sweep("erf", erf8, erf, FLT_MIN, FLT_MAX, 2.43, ulp);
-    sweep("erf", erf8, erf, -FLT_MIN, -FLT_MAX, 2.43, ulp);
-}
-
 static void gelus_are_within_their_bounds(void **state)
 {
     (void)state;
     need_avx2();
-    sweep("gelu_erf", erf_gelu8, gelu_erf, 4 * FLT_MIN, FLT_MAX, 2.22, ulp);
-    sweep("gelu_erf", erf_gelu8, gelu_erf, -4 * FLT_MIN, -FLT_MAX, 1.22, cancelled);
+    sweep("gelu_erf", erf_gelu8, gelu_erf, 4 * FLT_MIN, FLT_MAX, 1.42, ulp);
+    sweep("gelu_erf", erf_gelu8, gelu_erf, -4 * FLT_MIN, -FLT_MAX, 1.08, cancelled);
     sweep("gelu_tanh", tanh_gelu8, gelu_tanh, 4 * FLT_MIN, FLT_MAX, 3.41, ulp);
     sweep("gelu_tanh", tanh_gelu8, gelu_tanh, -4 * FLT_MIN, -FLT_MAX, 1.88, cancelled);
 }
@@ -147,8 +139,8 @@ static void ends_are_what_they_should_be(void **state)
     assert_true(of(exp2_first, -FLT_MAX) == 0 && of(exp2_first, -INFINITY) == 0);
     assert_true(of(exp8, -87.4f) == 0 && of(exp8, -FLT_MAX) == 0 && of(exp8, -INFINITY) == 0);
     assert_true(of(exp8, INFINITY) > 3e38f);
-    assert_true(of(erf8, INFINITY) == 1 && of(erf8, -INFINITY) == -1);
-    assert_true(isnan(of(exp2_first, NAN)) && isnan(of(exp8, NAN)) && isnan(of(erf8, NAN)));
+    assert_true(of(erf_gelu8, INFINITY) == INFINITY && of(erf_gelu8, -FLT_MAX) == 0);
+    assert_true(isnan(of(exp2_first, NAN)) && isnan(of(exp8, NAN)));
     assert_true(isnan(of(erf_gelu8, NAN)) && isnan(of(tanh_gelu8, NAN)));
 }
 
@@ -157,7 +149,6 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(exp_is_within_its_bound),
         cmocka_unit_test(exp2_is_within_its_bound),
-        cmocka_unit_test(erf_is_within_its_bound),
         cmocka_unit_test(gelus_are_within_their_bounds),
         cmocka_unit_test(ends_are_what_they_should_be),
     };
