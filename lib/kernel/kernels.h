@@ -33,9 +33,6 @@ struct pcv_kernels {
 
     float (*max)(const float *x, int n); /* n >= 1 */
 
-    void (*gelu_erf)(float *x, size_t n);  /* x Phi(x) */
-    void (*gelu_tanh)(float *x, size_t n); /* 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) */
-
     void (*axpy)(float *y, float a, const float *x, int n); /* y += a x */
     void (*scale)(float *x, float a, int n);                /* x *= a */
     float (*dot)(const float *x, const float *y, int n);

@@ -134,16 +134,6 @@ static void softmax(float *x, int ld, int rows, int cols, float s)
     }
 }
 
-static void gelu_erf(float *x, size_t n)
-{
-    EACH8(x, n, v = erf_gelu8(v));
-}
-
-static void gelu_tanh(float *x, size_t n)
-{
-    EACH8(x, n, v = tanh_gelu8(v));
-}
-
 static void axpy(float *y, float a, const float *x, int n)
 {
     const v8 f = set1(a);
@@ -178,8 +168,7 @@ static float dot(const float *x, const float *y, int n)
 #define TABLE(isa, panels)                                                                         \
     {                                                                                              \
         .name = isa, .panel = panels, .norm = norm, .softmax = softmax, .exp_sum = exp_sum,        \
-        .max = max, .gelu_erf = gelu_erf, .gelu_tanh = gelu_tanh, .axpy = axpy, .scale = scale,    \
-        .dot = dot,                                                                                \
+        .max = max, .axpy = axpy, .scale = scale, .dot = dot,                                      \
     }
 
 const struct pcv_kernels pcv_kernels_avx2 = TABLE("avx2", &pcv_panel_avx2);

@@ -56,21 +56,6 @@ static void softmax(float *x, int ld, int rows, int cols, float s)
     }
 }
 
-static void gelu_erf(float *x, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        x[i] = 0.5f * x[i] * (1.0f + erff(x[i] * (float)M_SQRT1_2));
-}
-
-static void gelu_tanh(float *x, size_t n)
-{
-    for (size_t i = 0; i < n; i++) {
-        float v = x[i];
-
-        x[i] = 0.5f * v * (1.0f + tanhf(0.7978845608f * (v + 0.044715f * v * v * v)));
-    }
-}
-
 static void axpy(float *y, float a, const float *x, int n)
 {
     for (int i = 0; i < n; i++)
@@ -93,8 +78,6 @@ const struct pcv_kernels pcv_kernels_scalar = {
     .softmax = softmax,
     .exp_sum = exp_sum,
     .max = max,
-    .gelu_erf = gelu_erf,
-    .gelu_tanh = gelu_tanh,
     .axpy = axpy,
     .scale = scale,
     .dot = dot,

@@ -53,22 +53,25 @@ static inline v8 exp8(v8 x)
     return _mm256_andnot_ps(under, p);
 }
 
+/* What follows takes up to six vectors, in place, and goes step by step for all of them: one
+ * vector's steps wait for each other. */
+#define ALWAYS      static inline __attribute__((always_inline))
+#define EACH_VECTOR _Pragma("GCC unroll 6") for (int v = 0; v < n; v++)
+
 /* 2^(i/8), less what i adds to an exponent when it is shifted there with the integer part. */
 static const uint32_t exp2_eighths[8] = {
     0x3f800000, 0x3f7b95c2, 0x3f7837f0, 0x3f75fed7, 0x3f7504f3, 0x3f75672a, 0x3f7744fd, 0x3f7ac0c7,
 };
 
-/* x = 2^x for n vectors, x <= 127: step by step for all of them, because one vector's steps wait
- * for each other. x = i/8 + f, |f| <= 1/16: 2^f = 1 + f q(f) with q of degree 2, relative error
+/* x = 2^x, x <= 127: x = i/8 + f, |f| <= 1/16: 2^f = 1 + f q(f) with q of degree 2, relative error
  * 3e-8 before rounding. From -126 down the error is less than 2^-126, from -127 down the result is
  * 0. NaN stays NaN. */
-static inline __attribute__((always_inline)) void exp2_avx2(v8 *x, const int n)
+ALWAYS void exp2_avx2(v8 *x, const int n)
 {
     const v8 magic = set1(0x1.8p20f); /* added, it leaves 8 x in the low bits */
     const v8 eighths = _mm256_loadu_ps((const float *)exp2_eighths);
     v8 i[6], f[6], q[6];
 
-#define EACH_VECTOR _Pragma("GCC unroll 6") for (int v = 0; v < n; v++)
     EACH_VECTOR x[v] = _mm256_max_ps(set1(-127.0f), x[v]); /* in this order NaN stays NaN */
     EACH_VECTOR i[v] = _mm256_add_ps(x[v], magic);
     EACH_VECTOR f[v] = _mm256_sub_ps(x[v], _mm256_sub_ps(i[v], magic));
@@ -78,44 +81,45 @@ static inline __attribute__((always_inline)) void exp2_avx2(v8 *x, const int n)
     EACH_VECTOR q[v] = _mm256_fmadd_ps(set1(0x1.c6a004p-5f), f[v], set1(0x1.ec0c32p-3f));
     EACH_VECTOR q[v] = _mm256_fmadd_ps(q[v], f[v], set1(0x1.62e432p-1f));
     EACH_VECTOR x[v] = _mm256_fmadd_ps(_mm256_mul_ps(x[v], f[v]), q[v], x[v]);
-#undef EACH_VECTOR
 }
 
 /* x Phi(x) = x / 2 erfc(-x / sqrt 2): erfc of the absolute value is 2^(a q(a)), q of degree 9
  * fitted so that it is right to 6e-9 above 1/1000, and below to 6e-6 of itself. Where x is positive
  * the result is what that leaves of x: nothing cancels. */
-static inline v8 erf_gelu8(v8 x)
+ALWAYS void erf_gelu_avx2(v8 *x, const int n)
 {
-    const v8 a = _mm256_andnot_ps(set1(-0.0f), x);
-    v8 q, e, half;
+    static const float q[10] = {
+        -0x1.f05bb2p-26f, 0x1.cf3b18p-21f, -0x1.71ca94p-17f, 0x1.41c0d8p-14f, -0x1.258364p-12f,
+        -0x1.a46784p-20f, 0x1.c799fcp-8f,  -0x1.ada4f2p-5f,  -0x1.d63d5ap-2f, -0x1.26aec8p+0f};
+    v8 a[6], e[6], half[6];
 
-    q = set1(-0x1.f05bb2p-26f);
-    q = _mm256_fmadd_ps(q, a, set1(0x1.cf3b18p-21f));
-    q = _mm256_fmadd_ps(q, a, set1(-0x1.71ca94p-17f));
-    q = _mm256_fmadd_ps(q, a, set1(0x1.41c0d8p-14f));
-    q = _mm256_fmadd_ps(q, a, set1(-0x1.258364p-12f));
-    q = _mm256_fmadd_ps(q, a, set1(-0x1.a46784p-20f));
-    q = _mm256_fmadd_ps(q, a, set1(0x1.c799fcp-8f));
-    q = _mm256_fmadd_ps(q, a, set1(-0x1.ada4f2p-5f));
-    q = _mm256_fmadd_ps(q, a, set1(-0x1.d63d5ap-2f));
-    q = _mm256_fmadd_ps(q, a, set1(-0x1.26aec8p+0f));
-    e = _mm256_mul_ps(a, q);
-    exp2_avx2(&e, 1);
-    half = _mm256_mul_ps(set1(0.5f), _mm256_min_ps(set1(FLT_MAX), x)); /* NaN stays NaN */
-    return _mm256_blendv_ps(_mm256_fnmadd_ps(half, e, x), _mm256_mul_ps(half, e), x);
+    EACH_VECTOR a[v] = _mm256_andnot_ps(set1(-0.0f), x[v]);
+    EACH_VECTOR e[v] = set1(q[0]);
+    _Pragma("GCC unroll 9") for (int i = 1; i < 10; i++) EACH_VECTOR e[v] =
+        _mm256_fmadd_ps(e[v], a[v], set1(q[i]));
+    EACH_VECTOR e[v] = _mm256_mul_ps(a[v], e[v]);
+    exp2_avx2(e, n);
+    EACH_VECTOR half[v] = _mm256_min_ps(set1(FLT_MAX), x[v]); /* in this order NaN stays NaN */
+    EACH_VECTOR half[v] = _mm256_mul_ps(set1(0.5f), half[v]);
+    EACH_VECTOR x[v] =
+        _mm256_blendv_ps(_mm256_fnmadd_ps(half[v], e[v], x[v]), _mm256_mul_ps(half[v], e[v]), x[v]);
 }
 
 /* x / 2 (1 + tanh(t)) = x / (1 + e^(-2 t)) */
-static inline v8 tanh_gelu8(v8 v)
+ALWAYS void tanh_gelu_avx2(v8 *x, const int n)
 {
-    v8 t = _mm256_mul_ps(v, _mm256_mul_ps(v, v));
+    v8 t[6];
 
-    t = _mm256_mul_ps(set1(-2 * 0.7978845608f * (float)M_LOG2E),
-                      _mm256_fmadd_ps(t, set1(0.044715f), v));
-    t = _mm256_min_ps(set1(127.0f), t); /* in this order NaN stays NaN */
-    exp2_avx2(&t, 1);
-    v = _mm256_max_ps(set1(-100.0f), v); /* nothing is left of it there */
-    return _mm256_div_ps(v, _mm256_add_ps(set1(1.0f), t));
+    EACH_VECTOR t[v] = _mm256_mul_ps(x[v], _mm256_mul_ps(x[v], x[v]));
+    EACH_VECTOR t[v] = _mm256_fmadd_ps(t[v], set1(0.044715f), x[v]);
+    EACH_VECTOR t[v] = _mm256_mul_ps(set1(-2 * 0.7978845608f * (float)M_LOG2E), t[v]);
+    EACH_VECTOR t[v] = _mm256_min_ps(set1(127.0f), t[v]);
+    exp2_avx2(t, n);
+    EACH_VECTOR x[v] = _mm256_max_ps(set1(-100.0f), x[v]); /* nothing is left of it there */
+    EACH_VECTOR x[v] = _mm256_div_ps(x[v], _mm256_add_ps(set1(1.0f), t[v]));
 }
+
+#undef EACH_VECTOR
+#undef ALWAYS
 
 #endif

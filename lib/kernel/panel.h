@@ -141,7 +141,8 @@ struct pcv_panel_kernels {
     /* x [n, channels] of planes [channels, ...], which are `stride` apart. */
     void (*transpose)(float *x, const float *planes, int64_t stride, int n, int channels);
 
-    void (*gelu_erf)(float *x, int rows, int n); /* in place */
+    /* In place: x Phi(x), and 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))). */
+    void (*gelu_erf)(float *x, int rows, int n);
     void (*gelu_tanh)(float *x, int rows, int n);
     void (*multiply)(float *x, const float *y, int rows, int n); /* x *= y */
 };

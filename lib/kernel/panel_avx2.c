@@ -18,8 +18,8 @@ enum { VW = 8, J3 = 4, J2 = 6, J1 = 8 };
 #define vfma       _mm256_fmadd_ps
 #define vsqrt      _mm256_sqrt_ps
 #define vexp2      exp2_avx2
-#define vgelu_erf  erf_gelu8
-#define vgelu_tanh tanh_gelu8
+#define vgelu_erf  erf_gelu_avx2
+#define vgelu_tanh tanh_gelu_avx2
 
 static void pack(float *panel, const float *x, size_t ldx, int rows, int n)
 {

@@ -18,32 +18,25 @@ enum { VW = 16, J3 = 8, J2 = 12, J1 = 12 };
 #define vfma   _mm512_fmadd_ps
 #define vsqrt  _mm512_sqrt_ps
 
-/* A function of eight floats on both halves. */
+/* A function of up to six vectors of eight, on both halves of up to three. */
 #define HALVES(name, f)                                                                            \
-    static inline vf name(vf x)                                                                    \
+    static inline __attribute__((always_inline)) void name(vf *x, const int n)                     \
     {                                                                                              \
-        const v8 low = f(_mm512_castps512_ps256(x));                                               \
-        const v8 high = f(_mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(x), 1)));       \
+        v8 half[6];                                                                                \
                                                                                                    \
-        return _mm512_insertf32x8(_mm512_castps256_ps512(low), high, 1);                           \
+        _Pragma("GCC unroll 3") for (size_t i = 0; i < (size_t)n; i++)                             \
+        {                                                                                          \
+            half[2 * i] = _mm512_castps512_ps256(x[i]);                                            \
+            half[2 * i + 1] = _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(x[i]), 1)); \
+        }                                                                                          \
+        f(half, 2 * n);                                                                            \
+        _Pragma("GCC unroll 3") for (size_t i = 0; i < (size_t)n; i++) x[i] =                      \
+            _mm512_insertf32x8(_mm512_castps256_ps512(half[2 * i]), half[2 * i + 1], 1);           \
     }
-HALVES(vgelu_erf, erf_gelu8)
-HALVES(vgelu_tanh, tanh_gelu8)
+HALVES(vexp2, exp2_avx2)
+HALVES(vgelu_erf, erf_gelu_avx2)
+HALVES(vgelu_tanh, tanh_gelu_avx2)
 #undef HALVES
-
-static inline __attribute__((always_inline)) void vexp2(vf *x, const int n)
-{
-    v8 half[6];
-
-    _Pragma("GCC unroll 3") for (size_t i = 0; i < (size_t)n; i++)
-    {
-        half[2 * i] = _mm512_castps512_ps256(x[i]);
-        half[2 * i + 1] = _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(x[i]), 1));
-    }
-    exp2_avx2(half, 2 * n);
-    _Pragma("GCC unroll 3") for (size_t i = 0; i < (size_t)n; i++) x[i] =
-        _mm512_insertf32x8(_mm512_castps256_ps512(half[2 * i]), half[2 * i + 1], 1);
-}
 
 static void pack(float *panel, const float *x, size_t ldx, int rows, int n)
 {

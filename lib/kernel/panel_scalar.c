@@ -215,13 +215,15 @@ static void transpose(float *x, const float *planes, int64_t stride, int n, int 
 static void gelu_erf(float *x, int rows, int n)
 {
     (void)rows;
-    pcv_kernels_scalar.gelu_erf(x, (size_t)n * LANES);
+    for (int i = 0; i < n * LANES; i++)
+        x[i] = 0.5f * x[i] * (1.0f + erff(x[i] * (float)M_SQRT1_2));
 }
 
 static void gelu_tanh(float *x, int rows, int n)
 {
     (void)rows;
-    pcv_kernels_scalar.gelu_tanh(x, (size_t)n * LANES);
+    for (int i = 0; i < n * LANES; i++)
+        x[i] *= 0.5f * (1.0f + tanhf(0.7978845608f * (x[i] + 0.044715f * x[i] * x[i] * x[i])));
 }
 
 static void multiply(float *x, const float *y, int rows, int n)

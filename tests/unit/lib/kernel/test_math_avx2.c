@@ -103,14 +103,31 @@ static void exp2_is_within_its_bound(void **state)
     sweep("exp2", exp2_first, exp2, 0, 127, 1.35, ulp);
 }
 
+/* The second of three vectors. */
+static v8 erf_gelu_second(v8 x)
+{
+    v8 v[] = {set1(-3), x, _mm256_sub_ps(x, set1(1))};
+
+    erf_gelu_avx2(v, 3);
+    return v[1];
+}
+
+static v8 tanh_gelu_second(v8 x)
+{
+    v8 v[] = {set1(-3), x, _mm256_sub_ps(x, set1(1))};
+
+    tanh_gelu_avx2(v, 3);
+    return v[1];
+}
+
 static void gelus_are_within_their_bounds(void **state)
 {
     (void)state;
     need_avx2();
-    sweep("gelu_erf", erf_gelu8, gelu_erf, 4 * FLT_MIN, FLT_MAX, 1.54, ulp);
-    sweep("gelu_erf", erf_gelu8, gelu_erf, -4 * FLT_MIN, -FLT_MAX, 1.15, cancelled);
-    sweep("gelu_tanh", tanh_gelu8, gelu_tanh, 4 * FLT_MIN, FLT_MAX, 1.86, ulp);
-    sweep("gelu_tanh", tanh_gelu8, gelu_tanh, -4 * FLT_MIN, -FLT_MAX, 1.34, cancelled);
+    sweep("gelu_erf", erf_gelu_second, gelu_erf, 4 * FLT_MIN, FLT_MAX, 1.54, ulp);
+    sweep("gelu_erf", erf_gelu_second, gelu_erf, -4 * FLT_MIN, -FLT_MAX, 1.15, cancelled);
+    sweep("gelu_tanh", tanh_gelu_second, gelu_tanh, 4 * FLT_MIN, FLT_MAX, 1.86, ulp);
+    sweep("gelu_tanh", tanh_gelu_second, gelu_tanh, -4 * FLT_MIN, -FLT_MAX, 1.34, cancelled);
 }
 
 /* f of one number, the same in all lanes. */
@@ -139,9 +156,9 @@ static void ends_are_what_they_should_be(void **state)
     assert_true(of(exp2_first, -FLT_MAX) == 0 && of(exp2_first, -INFINITY) == 0);
     assert_true(of(exp8, -87.4f) == 0 && of(exp8, -FLT_MAX) == 0 && of(exp8, -INFINITY) == 0);
     assert_true(of(exp8, INFINITY) > 3e38f);
-    assert_true(of(erf_gelu8, INFINITY) == INFINITY && of(erf_gelu8, -FLT_MAX) == 0);
+    assert_true(of(erf_gelu_second, INFINITY) == INFINITY && of(erf_gelu_second, -FLT_MAX) == 0);
     assert_true(isnan(of(exp2_first, NAN)) && isnan(of(exp8, NAN)));
-    assert_true(isnan(of(erf_gelu8, NAN)) && isnan(of(tanh_gelu8, NAN)));
+    assert_true(isnan(of(erf_gelu_second, NAN)) && isnan(of(tanh_gelu_second, NAN)));
 }
 
 int main(void)
