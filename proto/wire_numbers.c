@@ -1,6 +1,5 @@
 #include "proto/wire_numbers.h"
 
-#include <endian.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,7 +22,7 @@ static bool eight_digits(const char *p, uint64_t *v)
     uint64_t x;
 
     memcpy(&x, p, 8);
-    x = le64toh(x) ^ '0' * ones;
+    x ^= '0' * ones;
     if ((x | (x + 6 * ones)) & 0xf0 * ones) /* what is no digit is above 9 now */
         return false;
     x = (x * (1 + (10 << 8))) >> 8 & 0x00ff00ff00ff00ff;

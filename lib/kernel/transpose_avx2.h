@@ -90,4 +90,36 @@ static inline void unpack_lanes(float *x, size_t ldx, const float *panel, int64_
     }
 }
 
+/* to[c] += sum of s[i] x[c step + i] over i < n, one after the other: 8 B channels, B <= 4. They
+ * are lanes once x is turned round, and so no sum crosses lanes. */
+static inline __attribute__((always_inline)) void
+turned_sums(float *to, const float *s, const float *x, int step, int n, const int B)
+{
+    v8 sum[4];
+    int i = 0;
+
+    EIGHT
+    for (int b = 0; b < B; b++)
+        sum[b] = _mm256_loadu_ps(to + 8 * b);
+    for (; i + 8 <= n; i += 8)
+        EIGHT
+    for (int b = 0; b < B; b++) {
+        v8 r[8];
+
+        EIGHT
+        for (int j = 0; j < 8; j++)
+            r[j] = _mm256_loadu_ps(x + (size_t)(8 * b + j) * (size_t)step + i);
+        transpose8(r);
+        EIGHT
+        for (int j = 0; j < 8; j++)
+            sum[b] = _mm256_fmadd_ps(r[j], set1(s[i + j]), sum[b]);
+    }
+    EIGHT
+    for (int b = 0; b < B; b++)
+        _mm256_storeu_ps(to + 8 * b, sum[b]);
+    for (; i < n; i++)
+        for (int c = 0; c < 8 * B; c++)
+            to[c] = fmaf(x[(size_t)c * (size_t)step + (size_t)i], s[i], to[c]);
+}
+
 #endif
