@@ -100,7 +100,7 @@ turned_sums(float *to, const float *s, const float *x, int step, int n, const in
 
     EIGHT
     for (int b = 0; b < B; b++)
-        sum[b] = _mm256_loadu_ps(to + 8 * b);
+        sum[b] = _mm256_loadu_ps(to + (size_t)8 * b);
     for (; i + 8 <= n; i += 8)
         EIGHT
     for (int b = 0; b < B; b++) {
@@ -116,7 +116,7 @@ turned_sums(float *to, const float *s, const float *x, int step, int n, const in
     }
     EIGHT
     for (int b = 0; b < B; b++)
-        _mm256_storeu_ps(to + 8 * b, sum[b]);
+        _mm256_storeu_ps(to + (size_t)8 * b, sum[b]);
     for (; i < n; i++)
         for (int c = 0; c < 8 * B; c++)
             to[c] = fmaf(x[(size_t)c * (size_t)step + (size_t)i], s[i], to[c]);
