@@ -71,14 +71,20 @@ static void norm(float *y, int ldy, const float *x, int ldx, const float *gamma,
                           _mm256_castsi256_ps(tail));
         q = _mm256_fmadd_ps(d, d, q);
         r = set1(1.0f / sqrtf(sum8(q) / (float)cols + eps));
-        for (int j = 0; j < cols; j += 8) {
-            const __m256i m = j < whole ? _mm256_set1_epi32(-1) : tail;
-            v8 v = _mm256_mul_ps(_mm256_sub_ps(_mm256_maskload_ps(x + j, m), mean), r);
+        for (int j = 0; j < whole; j += 8) { /* masked stores are slow */
+            v8 v = _mm256_mul_ps(_mm256_sub_ps(_mm256_loadu_ps(x + j), mean), r);
 
             if (gamma)
-                v = _mm256_fmadd_ps(v, _mm256_maskload_ps(gamma + j, m),
-                                    _mm256_maskload_ps(beta + j, m));
-            _mm256_maskstore_ps(y + j, m, v);
+                v = _mm256_fmadd_ps(v, _mm256_loadu_ps(gamma + j), _mm256_loadu_ps(beta + j));
+            _mm256_storeu_ps(y + j, v);
+        }
+        if (whole < cols) {
+            v8 v = _mm256_mul_ps(_mm256_sub_ps(_mm256_maskload_ps(x + whole, tail), mean), r);
+
+            if (gamma)
+                v = _mm256_fmadd_ps(v, _mm256_maskload_ps(gamma + whole, tail),
+                                    _mm256_maskload_ps(beta + whole, tail));
+            _mm256_maskstore_ps(y + whole, tail, v);
         }
     }
 }
