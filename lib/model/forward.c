@@ -112,7 +112,8 @@ static int forward_slice(const struct pcv_model *m, struct pcv_ws *ws, struct pc
             ws->fresh[p.nfresh++] = i;
     }
     p.a = pcv_ws_carve(&bump, m, n, p.threads);
-    p.block = pcv_ws_block(m, p.threads);
+    p.shared_block = pcv_ws_block(m, p.threads);
+    p.whole_block = pcv_ws_block(m, 1);
     r = pcv_pass_plan_decode(&p, e);
     if (r == 0 && (ws->flags & PCV_WS_DENSE))
         r = pcv_pass_dense_new(&p, e);

@@ -21,7 +21,8 @@ struct pcv_pass {
     struct pcv_ws *ws;
     struct pcv_pool *pool;
     struct pcv_item *items;
-    int n, threads, block;
+    int n, threads;
+    int shared_block, whole_block; /* rows of an item that threads share; that one has for itself */
     const int *fresh; /* [nfresh] items to encode and process; the others have latents already */
     int nfresh;
     uint32_t *claims; /* [n] bit r: this pass makes the arrays of reader r of the item's latents */
@@ -49,6 +50,18 @@ static inline bool pcv_item_cancelled(const struct pcv_item *it)
 static inline float *pcv_pass_x(const struct pcv_pass *p, int item)
 {
     return p->a.x + (size_t)item * (size_t)p->m->bp.num_latents * (size_t)p->m->bp.d_latents;
+}
+
+/* Blocks of so many rows that an item's latents are. */
+static inline int pcv_pass_blocks(const struct pcv_pass *p, int block)
+{
+    return (p->m->bp.num_latents + block - 1) / block;
+}
+
+/* Rows of a block where all blocks of all items are handed out. */
+static inline int pcv_pass_block(const struct pcv_pass *p)
+{
+    return p->nfresh % p->threads ? p->shared_block : p->whole_block;
 }
 
 static inline float *pcv_pass_scratch(const struct pcv_pass *p, int thread)

@@ -17,12 +17,13 @@ static int units_per_item(const struct pcv_encoder *enc)
 static void changed_queries(struct pcv_pass *p, const struct pcv_encoder *enc, int n, int thread)
 {
     const struct pcv_layer *l = enc->layer;
-    const int latents = enc->num_latents, blocks = (latents + p->block - 1) / p->block;
+    const int latents = enc->num_latents, block = pcv_pass_block(p);
+    const int blocks = pcv_pass_blocks(p, block);
     float *xn = pcv_pass_scratch(p, thread);
 
     for (int u; (u = pcv_units_next(&p->queries[n])) < p->nfresh * blocks;) {
-        const int item = p->fresh[u / blocks], row0 = u % blocks * p->block;
-        const int rows = latents - row0 < p->block ? latents - row0 : p->block;
+        const int item = p->fresh[u / blocks], row0 = u % blocks * block;
+        const int rows = latents - row0 < block ? latents - row0 : block;
         float *q = p->a.cross_q + (size_t)item * p->a.cross_q_floats + (size_t)row0 * l->d.qk;
 
         if (pcv_item_cancelled(&p->items[item]))
@@ -66,12 +67,12 @@ static void attend(struct pcv_pass *p, const struct pcv_encoder *enc, bool first
 static void tails(struct pcv_pass *p, int step, int n, int thread)
 {
     const struct pcv_blueprint *bp = &p->m->bp;
-    const int blocks = (bp->num_latents + p->block - 1) / p->block;
+    const int block = pcv_pass_block(p), blocks = pcv_pass_blocks(p, block);
     const struct pcv_worker w = {p->pool, thread};
 
     for (int u; (u = pcv_units_next(&p->tails[n])) < p->nfresh * blocks;) {
-        const int item = p->fresh[u / blocks], row0 = u % blocks * p->block;
-        const int rows = bp->num_latents - row0 < p->block ? bp->num_latents - row0 : p->block;
+        const int item = p->fresh[u / blocks], row0 = u % blocks * block;
+        const int rows = bp->num_latents - row0 < block ? bp->num_latents - row0 : block;
         const struct pcv_layer *l = &bp->cross[pcv_pass_cross(p, item, step, n)];
         const size_t at = (size_t)row0 * (size_t)bp->d_latents;
         float *x = pcv_pass_x(p, item) + at;

@@ -8,12 +8,13 @@
 #include "lib/base/pool.h"
 #include "lib/model/forward.h"
 
-static struct pcv_self self_of(const struct pcv_pass *p, const struct pcv_layer *l, int x, int set)
+static struct pcv_self self_of(const struct pcv_pass *p, const struct pcv_layer *l, int block,
+                               int x, int set)
 {
     return (struct pcv_self){
         .layer = l,
         .latents = p->m->bp.num_latents,
-        .block = p->block,
+        .block = block,
         .x = p->a.panels + (size_t)x * p->a.panels_floats,
         .q = p->a.q + (size_t)set * p->a.q_floats,
         .k = p->a.k + (size_t)set * p->a.k_floats,
@@ -29,48 +30,48 @@ static bool more(const struct pcv_blueprint *bp, int i)
     return i < bp->nsteps && bp->step[i].kind == PCV_STEP_SELF;
 }
 
-/* Blocks [from, to) of the item's latents, to the panels of set x and back. */
-static void enter(struct pcv_pass *p, int item, int x, int from, int to)
+/* Block b of the item's latents, to the panels of set x and back. */
+static void enter(struct pcv_pass *p, int item, int x, int block, int b)
 {
     const struct pcv_panel_kernels *k = p->m->plan.k->panel;
     const int n = p->m->bp.d_latents;
 
-    for (int b = from; b < to; b++)
-        pcv_rows_to_panels(
-            k, p->a.panels + (size_t)x * p->a.panels_floats + pcv_self_block(k, p->block, b, n),
-            pcv_pass_x(p, item) + (size_t)b * (size_t)p->block * (size_t)n, (size_t)n,
-            pcv_self_rows(p->m->bp.num_latents, p->block, b), n);
+    pcv_rows_to_panels(
+        k, p->a.panels + (size_t)x * p->a.panels_floats + pcv_self_block(k, block, b, n),
+        pcv_pass_x(p, item) + (size_t)b * (size_t)block * (size_t)n, (size_t)n,
+        pcv_self_rows(p->m->bp.num_latents, block, b), n);
 }
 
-static void leave(struct pcv_pass *p, int item, int x, int from, int to)
+static void leave(struct pcv_pass *p, int item, int x, int block, int b)
 {
     const struct pcv_panel_kernels *k = p->m->plan.k->panel;
     const int n = p->m->bp.d_latents;
 
-    for (int b = from; b < to; b++)
-        pcv_panels_to_rows(k, pcv_pass_x(p, item) + (size_t)b * (size_t)p->block * (size_t)n,
-                           p->a.panels + (size_t)x * p->a.panels_floats +
-                               pcv_self_block(k, p->block, b, n),
-                           pcv_self_rows(p->m->bp.num_latents, p->block, b), n);
+    pcv_panels_to_rows(k, pcv_pass_x(p, item) + (size_t)b * (size_t)block * (size_t)n,
+                       p->a.panels + (size_t)x * p->a.panels_floats +
+                           pcv_self_block(k, block, b, n),
+                       pcv_self_rows(p->m->bp.num_latents, block, b), n);
 }
 
 static void whole_item(struct pcv_pass *p, int item, int step, const struct pcv_worker *w)
 {
     const struct pcv_panel_kernels *k = p->m->plan.k->panel;
     const struct pcv_blueprint *bp = &p->m->bp;
-    const int blocks = (bp->num_latents + p->block - 1) / p->block;
+    const int block = p->whole_block, blocks = pcv_pass_blocks(p, block);
     const int thread = w->thread;
 
-    enter(p, item, thread, 0, blocks);
+    for (int b = 0; b < blocks; b++)
+        enter(p, item, thread, block, b);
     for (int i = step; more(bp, i) && !pcv_item_cancelled(&p->items[item]); i++) {
-        const struct pcv_self s = self_of(p, &bp->self[bp->step[i].layer], thread, thread);
+        const struct pcv_self s = self_of(p, &bp->self[bp->step[i].layer], block, thread, thread);
 
         for (int b = 0; b < blocks; b++)
             pcv_self_project(&s, k, w, b);
         for (int b = 0; b < blocks; b++)
             pcv_self_update(&s, k, w, b);
     }
-    leave(p, item, thread, 0, blocks);
+    for (int b = 0; b < blocks; b++)
+        leave(p, item, thread, block, b);
 }
 
 /* What a block needs between two barriers: to be brought through a layer, and to be projected for
@@ -80,19 +81,21 @@ static void shared_block(struct pcv_pass *p, int item, int step, int at, int lay
 {
     const struct pcv_panel_kernels *k = p->m->plan.k->panel;
     const struct pcv_blueprint *bp = &p->m->bp;
+    const int block = p->shared_block;
 
     if (at == 0) {
-        enter(p, item, 0, b, b + 1);
+        enter(p, item, 0, block, b);
     } else {
         const struct pcv_self s =
-            self_of(p, &bp->self[bp->step[step + at - 1].layer], 0, (at - 1) % 2);
+            self_of(p, &bp->self[bp->step[step + at - 1].layer], block, 0, (at - 1) % 2);
 
         pcv_self_update(&s, k, w, b);
     }
     if (at == layers) {
-        leave(p, item, 0, b, b + 1);
+        leave(p, item, 0, block, b);
     } else {
-        const struct pcv_self s = self_of(p, &bp->self[bp->step[step + at].layer], 0, at % 2);
+        const struct pcv_self s =
+            self_of(p, &bp->self[bp->step[step + at].layer], block, 0, at % 2);
 
         pcv_self_project(&s, k, w, b);
     }
@@ -103,7 +106,7 @@ static void shared_block(struct pcv_pass *p, int item, int step, int at, int lay
 static int shared_item(struct pcv_pass *p, int item, int step, const struct pcv_worker *w,
                        struct pcv_units *units, int turn)
 {
-    const int blocks = (p->m->bp.num_latents + p->block - 1) / p->block;
+    const int blocks = pcv_pass_blocks(p, p->shared_block);
     int layers = 0;
 
     while (more(&p->m->bp, step + layers))

@@ -56,8 +56,9 @@ static size_t thread_need(const struct pcv_model *m, int block)
 static void size_arrays(struct pcv_ws_arrays *a, const struct pcv_model *m, int threads)
 {
     const struct pcv_blueprint *bp = &m->bp;
-    const int block = pcv_ws_block(m, threads);
-    const size_t lanes = pcv_panel_need(bp->num_latents, block);
+    const int shared = pcv_ws_block(m, threads), whole = pcv_ws_block(m, 1);
+    const size_t lanes =
+        most(pcv_panel_need(bp->num_latents, shared), pcv_panel_need(bp->num_latents, whole));
     const size_t latents = (size_t)bp->num_latents;
 
     for (int i = 0; i < bp->ncross; i++) {
@@ -81,7 +82,7 @@ static void size_arrays(struct pcv_ws_arrays *a, const struct pcv_model *m, int 
     a->k_floats = a->q_floats = pcv_pad_floats(a->q_floats);
     a->v_floats = pcv_pad_floats(a->v_floats);
     a->decode_floats = pcv_pad_floats(a->decode_floats);
-    a->thread_floats = thread_need(m, block);
+    a->thread_floats = most(thread_need(m, shared), thread_need(m, whole));
 }
 
 struct pcv_ws_arrays pcv_ws_carve(struct pcv_bump *b, const struct pcv_model *m, int items,

@@ -26,8 +26,9 @@ static inline int pcv_ws_sets(int threads)
     return threads > 1 ? threads : 1;
 }
 
-/* Rows of latents that a thread takes at a time: many share what is read of weights, keys and
- * values, until they leave the cache themselves. */
+/* Rows of an item's latents that one of the threads that share it takes at a time: many share what
+ * is read of weights, keys and values, until they leave the cache themselves. threads 1: of an item
+ * that a thread has for itself. */
 int pcv_ws_block(const struct pcv_model *m, int threads);
 
 /* Items that go through the stages together. More would only take memory: a product of a few
