@@ -73,26 +73,6 @@ static bool passed(struct pcv_pool *p, unsigned phase)
     return atomic_load_explicit(&p->phase, memory_order_acquire) != phase;
 }
 
-void pcv_pool_barrier(struct pcv_pool *p)
-{
-    unsigned phase;
-
-    if (!p || p->threads == 1)
-        return;
-    phase = atomic_load_explicit(&p->phase, memory_order_acquire);
-    if (arrive(p, phase))
-        return;
-    for (int i = 0; i < p->spin; i++) {
-        if (passed(p, phase))
-            return;
-        cpu_relax();
-    }
-    pthread_mutex_lock(&p->mu);
-    while (!passed(p, phase))
-        pthread_cond_wait(&p->wake, &p->mu);
-    pthread_mutex_unlock(&p->mu);
-}
-
 /* ---- sharing ----------------------------------------------------------------------------------
  */
 
@@ -167,35 +147,56 @@ void pcv_share(const struct pcv_worker *w, int n, pcv_unit_fn unit, const void *
     }
 }
 
-void pcv_pool_meet(const struct pcv_worker *w)
+/* ---- meeting ----------------------------------------------------------------------------------
+ */
+
+/* Sleeps until something changes, or helps when there is something left. Called with mu, which is
+ * let go meanwhile. */
+static void sleep_or_help(struct pcv_pool *p, int thread)
 {
-    struct pcv_pool *p = w->pool;
+    atomic_fetch_add(&p->asleep, 1); /* before the look: whoever shares looks the other way */
+    if (!anything_left(p))
+        pthread_cond_wait(&p->wake, &p->mu);
+    atomic_fetch_sub(&p->asleep, 1);
+    pthread_mutex_unlock(&p->mu);
+    while (help(p, thread))
+        ;
+    pthread_mutex_lock(&p->mu);
+}
+
+/* helper: this thread, which takes units of the others meanwhile; or NULL. */
+static void wait_for_all(struct pcv_pool *p, const struct pcv_worker *helper)
+{
     unsigned phase;
 
-    if (!p || p->threads == 1 || p->spin == 0) {
-        pcv_pool_barrier(p);
+    if (!p || p->threads == 1)
         return;
-    }
     phase = atomic_load_explicit(&p->phase, memory_order_acquire);
     if (arrive(p, phase))
         return;
-    for (int i = 0; i < p->spin; i = help(p, w->thread) ? 0 : i + 1) {
+    for (int i = 0; i < p->spin; i = helper && help(p, helper->thread) ? 0 : i + 1) {
         if (passed(p, phase))
             return;
         cpu_relax();
     }
     pthread_mutex_lock(&p->mu);
     while (!passed(p, phase)) {
-        atomic_fetch_add(&p->asleep, 1); /* before the look: whoever shares looks the other way */
-        if (!anything_left(p))
+        if (helper)
+            sleep_or_help(p, helper->thread);
+        else
             pthread_cond_wait(&p->wake, &p->mu);
-        atomic_fetch_sub(&p->asleep, 1);
-        pthread_mutex_unlock(&p->mu);
-        while (help(p, w->thread))
-            ;
-        pthread_mutex_lock(&p->mu);
     }
     pthread_mutex_unlock(&p->mu);
+}
+
+void pcv_pool_barrier(struct pcv_pool *p)
+{
+    wait_for_all(p, NULL);
+}
+
+void pcv_pool_meet(const struct pcv_worker *w)
+{
+    wait_for_all(w->pool, w->pool && w->pool->spin > 0 ? w : NULL);
 }
 
 /* ---- threads ----------------------------------------------------------------------------------
