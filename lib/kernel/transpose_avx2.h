@@ -54,9 +54,9 @@ static inline void pack_lanes(float *panel, int lanes, const float *x, size_t ld
                 _mm256_storeu_ps(panel + (size_t)(c + j) * (size_t)lanes + i, r[j]);
         }
         for (; c < n; c++)
-            EIGHT
-        for (int j = 0; j < 8; j++)
-            panel[(size_t)c * (size_t)lanes + i + j] = j < have ? x[(size_t)(i + j) * ldx + c] : 0;
+            for (int j = 0; j < 8; j++)
+                panel[(size_t)c * (size_t)lanes + i + j] =
+                    j < have ? x[(size_t)(i + j) * ldx + c] : 0;
     }
 }
 

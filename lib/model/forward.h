@@ -94,7 +94,7 @@ size_t pcv_pass_attention_need(const struct pcv_layer_dims *d);
 
 /* Before the threads start: one job per query, grouped for tiles. */
 PCV_CHECK int pcv_pass_plan_decode(struct pcv_pass *p, struct pcv_err *e);
-/* Whether one tile of rows is all there is to do, with no product that threads would share: others
+/* Whether one tile of rows is all there is to do, and nothing of it worth sharing: other threads
  * would be woken to wait at barriers. */
 bool pcv_pass_is_small(const struct pcv_pass *p);
 /* After them: what was claimed is there, or, when the pass never ran, left. */

@@ -162,9 +162,17 @@ int pcv_pass_plan_decode(struct pcv_pass *p, struct pcv_err *e)
     return 0;
 }
 
+/* Channels that the widest product of a layer's tail sums over. */
+static int widest_sum(const struct pcv_layer_dims *d)
+{
+    const int wide = d->v > d->q_dim ? d->v : d->q_dim;
+
+    return d->hidden > wide ? d->hidden : wide;
+}
+
 bool pcv_pass_is_small(const struct pcv_pass *p)
 {
-    size_t macs = 0;
+    size_t columns = 0, attention = 0; /* multiply-adds: of a unit of a product; of all rows */
 
     if (p->nfresh > 0 || p->ntiles > 1)
         return false;
@@ -174,13 +182,17 @@ bool pcv_pass_is_small(const struct pcv_pass *p)
     for (int reader = 0, first = 0; reader < p->m->plan.nreaders; first += p->njobs[reader++])
         for (int i = first; i < first + p->njobs[reader]; i++) {
             const struct pcv_decode_job *job = &p->ws->jobs[i];
+            const struct pcv_layer *l = job->d->layer;
+            const size_t rows = (size_t)job->nrows;
 
             if (job->prepares)
                 return false;
-            if (job->d->layer) /* pool, latents: nothing to share */
-                macs += (size_t)job->nrows * (size_t)job->d->layer->d.q_dim * PCV_PANEL_COLUMNS;
+            if (!l) /* pool, latents: nothing to share */
+                continue;
+            columns += rows * (size_t)widest_sum(&l->d) * PCV_PANEL_COLUMNS;
+            attention += rows * (size_t)job->d->latents * (size_t)(l->d.qk + l->d.v);
         }
-    return !pcv_worth_sharing(macs);
+    return !pcv_worth_sharing(columns) && !pcv_worth_sharing(attention / 2);
 }
 
 void pcv_pass_settle(struct pcv_pass *p, bool ran)
