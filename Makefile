@@ -67,7 +67,7 @@ $(B)/obj/lib/kernel/%_avx2.o: ISA = -mavx2 -mfma -mf16c
 $(B)/obj/tests/unit/lib/kernel/%_avx2.o: ISA = -mavx2 -mfma
 $(B)/obj/lib/kernel/%_avx512.o: ISA = -mavx512f -mavx512vl -mavx512dq -mavx512bw -mfma
 # Loops over tokens and lanes that any instruction set has vectors for.
-$(patsubst %,$(B)/obj/lib/attention/%.o,tokens encode_tables encode_factored): ISA = -O3 -fno-math-errno
+$(patsubst %,$(B)/obj/lib/attention/%.o,token_stats encode_tables encode_factored): ISA = -O3 -fno-math-errno
 
 $(B)/obj/%.o: %.c $(B)/flags
 	@mkdir -p $(@D)

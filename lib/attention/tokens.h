@@ -89,17 +89,6 @@ void pcv_group_add(const struct pcv_group *g, const float *own, float *all);
 void pcv_segment_token(const struct pcv_segment *s, int channels, int64_t m, float *out,
                        float *scratch);
 
-/* Of a table [rows, n], in room [2, rows]; borrow. */
-struct pcv_row_sums pcv_table_sums(double *room, const float *table, int rows, int n);
-
-/* Mean and 1 / sqrt(variance + eps) of every token, from per-row sums of the tables and a quadratic
- * form of lifted content; overlapping groups token by token. work: [2 x rows of tables whose sums
- * are not known] doubles
- * plus [2 x channels] floats, see pcv_segment_stats_need. */
-size_t pcv_segment_stats_need(const struct pcv_segment *s, int channels); /* bytes */
-void pcv_segment_stats(const struct pcv_segment *s, int channels, float eps, float *mean, float *r,
-                       void *work);
-
 /* Rows [m0, m0 + rows) of the array written out, out [rows, C]. scratch [channels]. */
 void pcv_tokens_rows(const struct pcv_tokens *t, int64_t m0, int64_t rows, float *out,
                      float *scratch);

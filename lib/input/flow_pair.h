@@ -6,6 +6,7 @@
 
 struct pcv_flow {
     const struct pcv_adapter *adapter; /* borrow: the model's */
+    const struct pcv_kernels *kernels; /* for its inputs' statistics */
     struct pcv_image frame[2];
     struct pcv_flow_grid grid;
 };

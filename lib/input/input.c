@@ -1,6 +1,7 @@
 #include "lib/input/input.h"
 
 #include "lib/attention/encode.h"
+#include "lib/attention/token_stats.h"
 #include "lib/base/mem.h"
 
 #include <stddef.h>
@@ -55,7 +56,8 @@ struct pcv_segment *pcv_input_segment(struct pcv_tokens *t, int channels, int64_
     return s;
 }
 
-int pcv_input_finish(struct pcv_input *in, struct pcv_tokens *t, float eps, struct pcv_err *e)
+int pcv_input_finish(struct pcv_input *in, struct pcv_tokens *t, const struct pcv_kernels *k,
+                     float eps, struct pcv_err *e)
 {
     for (int i = 0; i < t->nsegments; i++) {
         struct pcv_segment *s = &t->segment[i];
@@ -67,7 +69,7 @@ int pcv_input_finish(struct pcv_input *in, struct pcv_tokens *t, float eps, stru
             pcv_free(work);
             return pcv_fail(e, PCV_ENOMEM, "no memory for %lld tokens", (long long)s->tokens);
         }
-        pcv_segment_stats(s, t->channels, eps, mean, mean + tokens, work);
+        pcv_segment_stats(k, s, t->channels, eps, mean, mean + tokens, work);
         s->mean = mean;
         s->r = mean + tokens;
         pcv_free(work);

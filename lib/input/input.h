@@ -7,6 +7,7 @@
 
 #include "lib/attention/tokens.h"
 #include "lib/input/adapter.h"
+#include "lib/kernel/kernels.h"
 
 enum { PCV_INPUT_ARRAYS = 48 };
 
@@ -41,8 +42,8 @@ void pcv_input_drop(struct pcv_input *in, void *p);
 struct pcv_segment *pcv_input_segment(struct pcv_tokens *t, int channels, int64_t tokens);
 
 /* LayerNorm statistics of the segments of t; the last step of every input. */
-PCV_CHECK int pcv_input_finish(struct pcv_input *in, struct pcv_tokens *t, float eps,
-                               struct pcv_err *e);
+PCV_CHECK int pcv_input_finish(struct pcv_input *in, struct pcv_tokens *t,
+                               const struct pcv_kernels *k, float eps, struct pcv_err *e);
 
 /* UTF-8 text to [CLS] bytes [SEP]. */
 PCV_CHECK int pcv_text_from_utf8(struct pcv_input *in, const struct pcv_adapter *a,

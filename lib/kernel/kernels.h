@@ -16,6 +16,19 @@
 
 #include <stddef.h>
 
+/* Tokens side by side, of whose channels' sums, and sums of their squares, all are known but what
+ * content adds. */
+struct pcv_stat_run {
+    int n;                               /* tokens */
+    int channels;                        /* of a token */
+    double sum, squares;                 /* what all n have */
+    const double *row_sum, *row_squares; /* [n] what each has from a table, or NULL */
+    const float *x;                      /* content: number j of token i at x[j x_step + i] */
+    size_t x_step;
+    int planes; /* 0: without content */
+    float eps;
+};
+
 struct pcv_kernels {
     const char *name;
     const struct pcv_panel_kernels *panel;
@@ -24,6 +37,10 @@ struct pcv_kernels {
      * NULL: without. y may alias x. */
     void (*norm)(float *y, int ldy, const float *x, int ldx, const float *gamma, const float *beta,
                  int rows, int cols, float eps);
+
+    /* mean = sum / channels, r = 1 / sqrt(squares / channels - mean^2 + eps), the difference 0 at
+     * least: a LayerNorm's statistics, [n] both. */
+    void (*token_stats)(float *mean, float *r, const struct pcv_stat_run *run);
 
     /* x = softmax(scale x), row by row, in place. */
     void (*softmax)(float *x, int ld, int rows, int cols, float scale);

@@ -89,6 +89,81 @@ static void norm(float *y, int ldy, const float *x, int ldx, const float *gamma,
     }
 }
 
+/* Four tokens' sums, from token i on. */
+static inline void stat_sums(const struct pcv_stat_run *run, int i, __m256d *sum, __m256d *squares)
+{
+    const float *x = run->x + i;
+
+    *sum = _mm256_set1_pd(run->sum);
+    *squares = _mm256_set1_pd(run->squares);
+    if (run->row_sum) {
+        *sum = _mm256_add_pd(*sum, _mm256_loadu_pd(run->row_sum + i));
+        *squares = _mm256_add_pd(*squares, _mm256_loadu_pd(run->row_squares + i));
+    }
+    for (int j = 0; j < run->planes; j++, x += run->x_step) {
+        const __m256d v = _mm256_cvtps_pd(_mm_loadu_ps(x));
+
+        *sum = _mm256_add_pd(*sum, v);
+        *squares = _mm256_fmadd_pd(v, v, *squares);
+    }
+}
+
+/* Four tokens' variances, in single precision; sum becomes the mean. */
+static inline __m128 stat_variance(__m256d *sum, __m256d squares, __m256d share)
+{
+    const __m256d mean = _mm256_mul_pd(*sum, share);
+
+    *sum = mean;
+    squares = _mm256_fnmadd_pd(mean, mean, _mm256_mul_pd(squares, share));
+    return _mm256_cvtpd_ps(_mm256_max_pd(squares, _mm256_setzero_pd()));
+}
+
+/* One token, as a lane has it: the same operations. */
+static void token_stat(float *mean, float *r, const struct pcv_stat_run *run, int i)
+{
+    const double share = 1.0 / run->channels;
+    double sum = run->sum, squares = run->squares, mu;
+
+    if (run->row_sum) {
+        sum += run->row_sum[i];
+        squares += run->row_squares[i];
+    }
+    for (int j = 0; j < run->planes; j++) {
+        const double x = run->x[(size_t)j * run->x_step + (size_t)i];
+
+        sum += x;
+        squares = fma(x, x, squares);
+    }
+    mu = sum * share;
+    mean[i] = (float)mu;
+    squares = fma(-mu, mu, squares * share);
+    r[i] = 1 / sqrtf((float)(squares > 0 ? squares : 0) + run->eps);
+}
+
+static void token_stats(float *mean, float *r, const struct pcv_stat_run *of)
+{
+    const struct pcv_stat_run run = *of; /* nothing that is written lies in it */
+    const __m256d share = _mm256_set1_pd(1.0 / run.channels);
+
+    if (run.n < 8)
+        for (int i = 0; i < run.n; i++)
+            token_stat(mean, r, &run, i);
+    for (int i = 0; i < run.n && run.n >= 8; i += 8) {
+        const int at = i + 8 <= run.n ? i : run.n - 8; /* the last eight overlap */
+        __m256d sum[2], squares[2];
+        v8 var;
+
+        stat_sums(&run, at, &sum[0], &squares[0]);
+        stat_sums(&run, at + 4, &sum[1], &squares[1]);
+        var = _mm256_setr_m128(stat_variance(&sum[0], squares[0], share),
+                               stat_variance(&sum[1], squares[1], share));
+        _mm256_storeu_ps(mean + at,
+                         _mm256_setr_m128(_mm256_cvtpd_ps(sum[0]), _mm256_cvtpd_ps(sum[1])));
+        _mm256_storeu_ps(r + at,
+                         _mm256_div_ps(set1(1), _mm256_sqrt_ps(_mm256_add_ps(var, set1(run.eps)))));
+    }
+}
+
 static float max(const float *x, int n)
 {
     v8 m = set1(-INFINITY);
@@ -173,8 +248,9 @@ static float dot(const float *x, const float *y, int n)
 
 #define TABLE(isa, panels)                                                                         \
     {                                                                                              \
-        .name = isa, .panel = panels, .norm = norm, .softmax = softmax, .exp_sum = exp_sum,        \
-        .max = max, .axpy = axpy, .scale = scale, .dot = dot,                                      \
+        .name = isa, .panel = panels, .norm = norm, .token_stats = token_stats,                    \
+        .softmax = softmax, .exp_sum = exp_sum, .max = max, .axpy = axpy, .scale = scale,          \
+        .dot = dot,                                                                                \
     }
 
 const struct pcv_kernels pcv_kernels_avx2 = TABLE("avx2", &pcv_panel_avx2);

@@ -23,6 +23,28 @@ static void norm(float *y, int ldy, const float *x, int ldx, const float *gamma,
     }
 }
 
+static void token_stats(float *mean, float *r, const struct pcv_stat_run *run)
+{
+    for (int i = 0; i < run->n; i++) {
+        double sum = run->sum, squares = run->squares, mu, var;
+
+        if (run->row_sum) {
+            sum += run->row_sum[i];
+            squares += run->row_squares[i];
+        }
+        for (int j = 0; j < run->planes; j++) {
+            const double x = run->x[(size_t)j * run->x_step + i];
+
+            sum += x;
+            squares += x * x;
+        }
+        mu = sum / run->channels;
+        var = squares / run->channels - mu * mu;
+        mean[i] = (float)mu;
+        r[i] = 1 / sqrtf((float)(var > 0 ? var : 0) + run->eps);
+    }
+}
+
 static float max(const float *x, int n)
 {
     float m = x[0];
@@ -75,6 +97,7 @@ const struct pcv_kernels pcv_kernels_scalar = {
     .name = "scalar",
     .panel = &pcv_panel_scalar,
     .norm = norm,
+    .token_stats = token_stats,
     .softmax = softmax,
     .exp_sum = exp_sum,
     .max = max,

@@ -7,7 +7,6 @@
  * - Flow: queries are the encoder's input tokens; no residual; the result is divided by 100.
  * - Autoencoding: queries are positions -1 + 2 i / N (not linspace: 1 is never reached), padded by
  * a vector per modality; final layer and postprocessor are two linear maps and become one here. */
-#include "lib/base/mem.h"
 #include "lib/input/fourier.h"
 #include "lib/kernel/gemm.h"
 #include "lib/layout/hf_internal.h"
@@ -162,23 +161,6 @@ static int query_pad(struct hf_binder *b, struct pcv_segment *s, const char *nam
                        name);
 }
 
-static int query_stats(struct hf_binder *b, struct pcv_segment *s, int channels)
-{
-    float *mean = pcv_hf_own(b, (size_t)s->tokens), *r = pcv_hf_own(b, (size_t)s->tokens);
-    void *work = pcv_alloc(pcv_segment_stats_need(s, channels), 1);
-
-    if (!mean || !r || !work) {
-        pcv_free(work);
-        return pcv_fail(b->e, PCV_ENOMEM, "no memory for %lld output queries",
-                        (long long)s->tokens);
-    }
-    pcv_segment_stats(s, channels, 1e-5f, mean, r, work);
-    s->mean = mean;
-    s->r = r;
-    pcv_free(work);
-    return 0;
-}
-
 /* The grid of output positions of a modality, as a factored query array. */
 static int grid_queries(struct hf_binder *b, struct pcv_task *t, const struct pcv_grid_adapter *g,
                         const int *size, const char *name, int channels)
@@ -218,7 +200,7 @@ static int grid_queries(struct hf_binder *b, struct pcv_task *t, const struct pc
         };
     }
     r = query_pad(b, s, name, g->position_channels, channels);
-    return r < 0 ? r : query_stats(b, s, channels);
+    return r < 0 ? r : pcv_blueprint_stats(b->bp, s, channels, 1e-5f, b->e);
 }
 
 /* The label's one learned query, as a query array of one token. */
@@ -243,7 +225,7 @@ static int label_query(struct hf_binder *b, struct pcv_task *t, int channels)
                                                 .value = query,
                                                 .constant = -1};
     r = query_pad(b, s, "label", LABEL_QUERY, channels);
-    return r < 0 ? r : query_stats(b, s, channels);
+    return r < 0 ? r : pcv_blueprint_stats(b->bp, s, channels, 1e-5f, b->e);
 }
 
 /* head = classifier(final_layer(x)): one map instead of two. */

@@ -1,5 +1,6 @@
 #include "lib/layout/layout.h"
 
+#include "lib/attention/token_stats.h"
 #include "lib/base/mem.h"
 #include "lib/input/fourier.h"
 #include "lib/input/spectrum.h"
@@ -131,6 +132,22 @@ float *pcv_blueprint_own(struct pcv_blueprint *bp, size_t count, struct pcv_err 
         pcv_fail(e, PCV_ENOMEM, "no memory for %zu numbers", count);
     }
     return p;
+}
+
+int pcv_blueprint_stats(struct pcv_blueprint *bp, struct pcv_segment *s, int channels, float eps,
+                        struct pcv_err *e)
+{
+    const size_t n = (size_t)s->tokens;
+    float *own = pcv_blueprint_own(bp, 2 * n, e);
+    void *work = own ? pcv_alloc(pcv_segment_stats_need(s, channels), 1) : NULL;
+
+    if (!work)
+        return pcv_fail(e, PCV_ENOMEM, "no memory for %zu output queries", n);
+    pcv_segment_stats(pcv_kernels_for(pcv_cpu_detect()), s, channels, eps, own, own + n, work);
+    s->mean = own;
+    s->r = own + n;
+    pcv_free(work);
+    return 0;
 }
 
 const char *pcv_blueprint_string(struct pcv_blueprint *bp, const char *text, struct pcv_err *e)

@@ -18,6 +18,10 @@ void pcv_blueprint_clear(struct pcv_blueprint *bp);
 /* Memory that the blueprint frees. NULL after pcv_fail. */
 float *pcv_blueprint_own(struct pcv_blueprint *bp, size_t count, struct pcv_err *e);
 
+/* LayerNorm statistics of output queries, kept with the blueprint. */
+PCV_CHECK int pcv_blueprint_stats(struct pcv_blueprint *bp, struct pcv_segment *s, int channels,
+                                  float eps, struct pcv_err *e);
+
 /* A copy that the blueprint frees. NULL after pcv_fail. */
 const char *pcv_blueprint_string(struct pcv_blueprint *bp, const char *text, struct pcv_err *e);
 

@@ -1,7 +1,6 @@
 /* native_tasks.c - `tasks` of perceiver.json: output queries, decoders and heads.
  *
  * Output tensors have the task's name; rows are asked for by the tensor "TASK.positions". */
-#include "lib/base/mem.h"
 #include "lib/input/fourier.h"
 #include "lib/input/text.h"
 #include "lib/layout/native_internal.h"
@@ -86,22 +85,6 @@ static int read_labels(struct native_binder *b, struct pcv_task *t, const json_t
 /* ---- Fourier queries
  * ------------------------------------------------------------------------------------ */
 
-static int query_stats(struct native_binder *b, struct pcv_segment *s, int channels)
-{
-    float *mean = pcv_blueprint_own(b->bp, (size_t)s->tokens, b->e);
-    float *r = mean ? pcv_blueprint_own(b->bp, (size_t)s->tokens, b->e) : NULL;
-    void *work = r ? pcv_alloc(pcv_segment_stats_need(s, channels), 1) : NULL;
-
-    if (!work)
-        return pcv_fail(b->e, PCV_ENOMEM, "no memory for %lld output queries",
-                        (long long)s->tokens);
-    pcv_segment_stats(s, channels, b->eps, mean, r, work);
-    s->mean = mean;
-    s->r = r;
-    pcv_free(work);
-    return 0;
-}
-
 /* The task's own vector in the channels that the features leave. */
 static int query_padding(struct native_binder *b, struct pcv_task *t, int own)
 {
@@ -181,7 +164,7 @@ static int fourier_queries(struct native_binder *b, int i, const json_t *query)
     r = query_axes(b, t, size, axes, bands, max_resolution);
     if (r == 0)
         r = query_padding(b, t, axes * (1 + 2 * bands));
-    return r < 0 ? r : query_stats(b, &t->queries.segment[0], channels);
+    return r < 0 ? r : pcv_blueprint_stats(b->bp, &t->queries.segment[0], channels, b->eps, b->e);
 }
 
 /* ---- other queries

@@ -16,13 +16,13 @@ struct pcv_input *pcv_inputs_new(struct pcv_err *e)
     return in;
 }
 
-int pcv_inputs_finish(struct pcv_input **ret, struct pcv_input *in, float eps, int r,
-                      struct pcv_err *e)
+int pcv_inputs_finish(struct pcv_input **ret, struct pcv_input *in, const struct pcv_kernels *k,
+                      float eps, int r, struct pcv_err *e)
 {
     if (r == 0)
-        r = pcv_input_finish(in, &in->tokens, eps, e);
+        r = pcv_input_finish(in, &in->tokens, k, eps, e);
     if (r == 0)
-        r = pcv_input_finish(in, &in->queries, eps, e);
+        r = pcv_input_finish(in, &in->queries, k, eps, e);
     if (r < 0)
         pcv_input_free(in);
     else
@@ -393,5 +393,5 @@ int pcv_input_from_tensors(struct pcv_input **ret, const struct pcv_model *m,
             r = adapter_row(in, &m->bp.input[i], t, n, row, e);
     if (r == 0 && queries)
         r = caller_queries(in, queries, most_queries(m), e);
-    return pcv_inputs_finish(ret, in, m->bp.cross[0].eps, r, e);
+    return pcv_inputs_finish(ret, in, m->plan.k, m->bp.cross[0].eps, r, e);
 }

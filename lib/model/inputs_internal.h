@@ -9,8 +9,8 @@ struct pcv_input *pcv_inputs_new(struct pcv_err *e);
 
 /* After all segments: their statistics, with the epsilon of the encoder's LayerNorm. Takes in,
  * which is freed when r or this fails. */
-PCV_CHECK int pcv_inputs_finish(struct pcv_input **ret, struct pcv_input *in, float eps, int r,
-                                struct pcv_err *e);
+PCV_CHECK int pcv_inputs_finish(struct pcv_input **ret, struct pcv_input *in,
+                                const struct pcv_kernels *k, float eps, int r, struct pcv_err *e);
 
 /* Names of the model's inputs, joined by ", ", for messages. */
 const char *pcv_inputs_names(const struct pcv_model *m, char buf[160]);

@@ -268,7 +268,7 @@ int pcv_input_from_media(struct pcv_input **ret, const struct pcv_model *m,
         if (r < 0)
             pcv_err_at(e, "%s", a->name);
     }
-    return pcv_inputs_finish(ret, in, m->bp.cross[0].eps, r, e);
+    return pcv_inputs_finish(ret, in, m->plan.k, m->bp.cross[0].eps, r, e);
 }
 
 /* ---- pairs of pictures
@@ -309,6 +309,7 @@ int pcv_flow_open(struct pcv_flow **ret, const struct pcv_model *m, const struct
     if (!f)
         return pcv_fail(e, PCV_ENOMEM, "no memory for a pair of pictures");
     f->adapter = a;
+    f->kernels = m->plan.k;
     for (int i = 0; i < 2 && r == 0; i++)
         r = decode_frame(f, i, media, n, e);
     if (r == 0)
@@ -340,7 +341,7 @@ int pcv_flow_input(struct pcv_input **ret, const struct pcv_flow *f, int tile, s
 
     if (!in)
         return PCV_ENOMEM;
-    return pcv_inputs_finish(ret, in, 1e-5f, pcv_flow_append(in, f, tile, e), e);
+    return pcv_inputs_finish(ret, in, f->kernels, 1e-5f, pcv_flow_append(in, f, tile, e), e);
 }
 
 size_t pcv_flow_input_bytes(const struct pcv_flow *f)

@@ -4,6 +4,7 @@
 #define RANDOM_TOKENS_H
 
 #include "lib/attention/encode.h"
+#include "lib/attention/token_stats.h"
 #include "tests/unit/lib/attention/plain.h"
 
 /* How a table is read, or what else a group is. */
@@ -135,7 +136,7 @@ static inline float *plain_tokens(const struct pcv_tokens *t)
 }
 
 /* LayerNorm statistics of all segments, by the code that adapters use. */
-static inline void finish_tokens(struct pcv_tokens *t)
+static inline void finish_tokens_by(struct pcv_tokens *t, const struct pcv_kernels *k)
 {
     for (int i = 0; i < t->nsegments; i++) {
         struct pcv_segment *s = &t->segment[i];
@@ -143,11 +144,16 @@ static inline void finish_tokens(struct pcv_tokens *t)
         void *work = malloc(pcv_segment_stats_need(s, t->channels));
 
         assert_non_null(work);
-        pcv_segment_stats(s, t->channels, 1e-5f, mean, r, work);
+        pcv_segment_stats(k, s, t->channels, 1e-5f, mean, r, work);
         free(work);
         s->mean = mean;
         s->r = r;
     }
+}
+
+static inline void finish_tokens(struct pcv_tokens *t)
+{
+    finish_tokens_by(t, pcv_kernels_for(pcv_cpu_detect()));
 }
 
 #endif

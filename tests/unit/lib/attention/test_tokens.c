@@ -33,11 +33,11 @@ static void check_rows(const struct pcv_tokens *t)
 }
 
 /* Statistics of the numbers as they are, not as f32 would hold their sum. */
-static void check_stats(struct pcv_tokens *t)
+static void check_stats_by(struct pcv_tokens *t, const struct pcv_kernels *k)
 {
     double *x = doubles((size_t)t->channels);
 
-    finish_tokens(t);
+    finish_tokens_by(t, k);
     for (int i = 0; i < t->nsegments; i++) {
         const struct pcv_segment *s = &t->segment[i];
 
@@ -54,6 +54,12 @@ static void check_stats(struct pcv_tokens *t)
                       "segment %d token %d 1/std", i, (int)m);
         }
     }
+}
+
+static void check_stats(struct pcv_tokens *t)
+{
+    check_stats_by(t, &pcv_kernels_scalar);
+    check_stats_by(t, pcv_kernels_for(pcv_cpu_detect()));
 }
 
 static void one_group_alone(void **state)

@@ -27,7 +27,7 @@ static float *written(const struct pcv_adapter *a, const float *numbers, const i
 
     assert_non_null(in);
     CHECK_OK(pcv_grid_from_numbers(in, a, numbers, size, keep, &e), e);
-    CHECK_OK(pcv_input_finish(in, &in->tokens, 1e-5f, &e), e);
+    CHECK_OK(pcv_input_finish(in, &in->tokens, &pcv_kernels_scalar, 1e-5f, &e), e);
     assert_int_equal(pcv_input_channels(in), a->channels);
     *tokens = pcv_input_tokens(in);
     x = malloc((size_t)(*tokens * a->channels) * sizeof(*x));

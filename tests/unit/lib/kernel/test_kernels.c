@@ -344,6 +344,101 @@ static void norm_matches_and_is_row_stable(void **state)
     }
 }
 
+/* ---- statistics --------------------------------------------------------------------------------
+ */
+
+struct stat_case {
+    double row_sum[SIZES], row_squares[SIZES];
+    struct pcv_stat_run run;
+};
+
+/* n tokens of 100 + planes channels; what is not content has the sums of a vector around `far`. */
+static void random_run(struct stat_case *c, float *x, int n, int planes, bool rows, double far)
+{
+    random_fill(&seed, x, (size_t)(planes * (n + 3)), (float)far, 1);
+    for (int i = 0; i < n; i++) {
+        const double at = far + random_int(&seed, 1000) * 1e-3;
+
+        c->row_sum[i] = 60 * at;
+        c->row_squares[i] = 60 * (at * at + 1);
+    }
+    c->run = (struct pcv_stat_run){.n = n,
+                                   .channels = (rows ? 100 : 40) + planes,
+                                   .sum = 40 * far,
+                                   .squares = 40 * (far * far + 0.5),
+                                   .row_sum = rows ? c->row_sum : NULL,
+                                   .row_squares = rows ? c->row_squares : NULL,
+                                   .x = x,
+                                   .x_step = (size_t)n + 3,
+                                   .planes = planes,
+                                   .eps = 1e-5f};
+}
+
+static void statistics_match(void **state)
+{
+    static struct stat_case sc;
+
+    (void)state;
+    EACH_TABLE(k) for (int n = 1; n <= SIZES; n++) for (int turn = 0; turn < 10; turn++)
+    {
+        const int planes = turn % 5;
+        const bool rows = turn < 5;
+        float *mean = open_room(&a, n, n % 8), *r = open_room(&b, n, n / 3 % 8);
+
+        random_run(&sc, c.all, n, planes, rows, turn % 3 * 50);
+        k->token_stats(mean, r, &sc.run);
+        check_guards(&a, "mean");
+        check_guards(&b, "r");
+        for (int i = 0; i < n; i++) {
+            double sum = sc.run.sum, squares = sc.run.squares, var;
+            struct pcv_stat_run one = sc.run;
+            float alone[2];
+
+            if (rows) {
+                sum += sc.row_sum[i];
+                squares += sc.row_squares[i];
+            }
+            for (int j = 0; j < planes; j++) {
+                const double v = c.all[(size_t)j * sc.run.x_step + (size_t)i];
+
+                sum += v;
+                squares += v * v;
+            }
+            sum /= sc.run.channels;
+            var = squares / sc.run.channels - sum * sum;
+            CHECK_ONE(mean[i], sum, fabs(sum) * 1e-7, "%s mean of %d", k->name, n);
+            CHECK_ONE(r[i], 1 / sqrt(var + 1e-5), 3e-7 / sqrt(var + 1e-5), "%s r of %d", k->name,
+                      n);
+            one.n = 1;
+            one.x += i;
+            one.row_sum = rows ? one.row_sum + i : NULL;
+            one.row_squares = rows ? one.row_squares + i : NULL;
+            k->token_stats(alone, alone + 1, &one);
+            CHECK_BITS(alone, mean + i, 1);
+            CHECK_BITS(alone + 1, r + i, 1);
+        }
+    }
+}
+
+/* Tokens whose channels are all the same: rounding must not make their variance negative. */
+static void statistics_of_equal_channels(void **state)
+{
+    (void)state;
+    EACH_TABLE(k) for (int n = 1; n <= 19; n++)
+    {
+        float mean[19], r[19];
+        const double v = 1.0 / 3 + n;
+        const struct pcv_stat_run run = {
+            .n = n, .channels = 7, .sum = 7 * v, .squares = 7 * v * v * (1 - 1e-12), .eps = 1e-5f};
+
+        k->token_stats(mean, r, &run);
+        for (int i = 0; i < n; i++) {
+            CHECK_ONE(mean[i], v, v * 1e-7, "%s mean of %d", k->name, n);
+            CHECK_ONE(r[i], 1 / sqrt(1e-5), 1e-4, "%s r of %d", k->name, n);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -357,6 +452,8 @@ int main(void)
         cmocka_unit_test(gelu_passes_on_what_is_no_number),
         cmocka_unit_test(elements_do_not_depend_on_their_place),
         cmocka_unit_test(norm_matches_and_is_row_stable),
+        cmocka_unit_test(statistics_match),
+        cmocka_unit_test(statistics_of_equal_channels),
     };
 
     return cmocka_run_group_tests(tests, setup, NULL);
