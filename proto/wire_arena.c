@@ -4,7 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CHUNK = 4032, LARGE = 4096, FIRST_ROOM = 4 };
+/* Most requests need no more than the room that comes with the arena. Allocators keep pieces of up
+ * to 1 KB at hand. */
+enum { OWN = 968, CHUNK = 4032, LARGE = 4096, FIRST_ROOM = 4 };
 
 struct chunk {
     struct chunk *next;
@@ -12,13 +14,25 @@ struct chunk {
     _Alignas(max_align_t) char bytes[];
 };
 
+/* A chunk of OWN bytes lies right behind it. */
 struct wire_arena {
-    struct chunk *chunks; /* the first one is being filled */
+    _Alignas(max_align_t) struct chunk *chunks; /* the first one is being filled */
 };
+
+static struct chunk *own(struct wire_arena *a)
+{
+    return (struct chunk *)(void *)(a + 1);
+}
 
 struct wire_arena *wire_arena_new(void)
 {
-    return calloc(1, sizeof(struct wire_arena));
+    struct wire_arena *a = malloc(sizeof(*a) + sizeof(struct chunk) + OWN);
+
+    if (a) {
+        a->chunks = own(a);
+        *a->chunks = (struct chunk){.size = OWN};
+    }
+    return a;
 }
 
 void wire_arena_free(struct wire_arena *a)
@@ -27,7 +41,8 @@ void wire_arena_free(struct wire_arena *a)
         return;
     for (struct chunk *c = a->chunks, *next; c; c = next) {
         next = c->next;
-        free(c);
+        if (c != own(a))
+            free(c);
     }
     free(a);
 }
@@ -55,12 +70,8 @@ static void *large(struct wire_arena *a, size_t size)
     if (!c)
         return NULL;
     c->used = c->size;
-    if (a->chunks) {
-        c->next = a->chunks->next;
-        a->chunks->next = c;
-    } else {
-        a->chunks = c;
-    }
+    c->next = a->chunks->next;
+    a->chunks->next = c;
     return c->bytes + (-(uintptr_t)c->bytes & 63);
 }
 
@@ -73,7 +84,7 @@ void *wire_arena_get(struct wire_arena *a, size_t size)
     if (size >= LARGE)
         return large(a, size);
     size = size ? (size + align - 1) / align * align : align;
-    if (!c || c->size - c->used < size) {
+    if (c->size - c->used < size) {
         c = chunk_new(CHUNK > size ? CHUNK : size);
         if (!c)
             return NULL;

@@ -183,7 +183,8 @@ static void encoded(struct srv_request *r)
     char length[24];
     struct srv_header header = {"Inference-Header-Content-Length", length};
     bool binary = r->made.header_len >= 0;
-    snprintf(length, sizeof length, "%lld", (long long)r->made.header_len);
+    if (binary)
+        snprintf(length, sizeof length, "%lld", (long long)r->made.header_len);
     r->success = true;
     srv_flow_count_reply(r);
     srv_http_reply(r->x, 200, r->made.type, r->made.body, r->made.len, &header, binary);

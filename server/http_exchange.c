@@ -8,7 +8,7 @@
  * - the last call must queue or suspend, or libmicrohttpd spins;
  * - a resumed connection calls the handler from the next MHD_run, hence the kick.
  * Decompression, and taking large multipart bodies apart, happen in libuv's thread pool while the
- * connection is suspended (UNPACKING): the pool then owns body, unpacked and parts. */
+ * connection is suspended (UNPACKING): the pool then owns body, parts and unpacking. */
 #include "server/clock.h"
 #include "server/http_internal.h"
 #include "server/log.h"
@@ -46,7 +46,7 @@ struct srv_exchange *srv_exchange_new(struct srv_conn *k, struct MHD_Connection 
     x->refs = 1;
     x->start_ns = srv_now_ns();
     x->bad_target = !srv_frame_target_ok(target);
-    x->body.budget = x->unpacked.budget = &k->h->budget;
+    x->body.budget = &k->h->budget;
     x->method = x->path = "";
     k->x = x;
     k->served = true;
@@ -71,7 +71,9 @@ void srv_exchange_release(struct srv_exchange *x)
         MHD_destroy_response(x->response);
     srv_multipart_free(&x->parts);
     srv_body_free(&x->body);
-    srv_body_free(&x->unpacked);
+    if (x->unpacking)
+        srv_body_free(&x->unpacking->body);
+    free(x->unpacking);
     srv_stream_free(x->stream);
     free(x->strings);
     free(x);
@@ -249,29 +251,30 @@ static const char *header(const struct srv_exchange *x, const char *name)
 static int unpack(struct srv_exchange *x)
 {
     const char *type = header(x, "Content-Type");
+    struct srv_unpacking *u = x->unpacking;
     struct srv_body *body = &x->body;
     int r;
 
     if (x->coding != SRV_IDENTITY) {
-        int status = srv_body_inflate(&x->unpacked, x->coding, x->body.data, x->body.len, x->limit);
+        int status = srv_body_inflate(&u->body, x->coding, x->body.data, x->body.len, x->limit);
 
         if (status != 0)
             return status;
-        body = &x->unpacked;
+        body = &u->body;
     }
     if (!srv_multipart_is(type))
         return 0;
-    r = srv_multipart_parse(&x->parts, type, body->data, body->len, &x->unpack_err);
+    r = srv_multipart_parse(&x->parts, type, body->data, body->len, &u->err);
     return r == 0 ? 0 : r == PCV_ENOMEM ? 503 : 400;
 }
 
 static void unpack_error(struct srv_exchange *x, int status)
 {
+    const struct pcv_err *e = &x->unpacking->err;
     char text[600];
 
-    if (x->unpack_err.code != PCV_OK)
-        snprintf(text, sizeof(text), "%s%s%s", x->unpack_err.where,
-                 x->unpack_err.where[0] ? ": " : "", x->unpack_err.msg);
+    if (e->code != PCV_OK)
+        snprintf(text, sizeof(text), "%s%s%s", e->where, e->where[0] ? ": " : "", e->msg);
     else if (status == 413)
         snprintf(text, sizeof(text), "body is larger than %zu bytes when decompressed", x->limit);
     else if (status == 400)
@@ -286,15 +289,15 @@ static void take_unpacked(struct srv_exchange *x)
     if (x->coding == SRV_IDENTITY)
         return;
     srv_body_free(&x->body);
-    x->body = x->unpacked;
-    x->unpacked = (struct srv_body){.budget = x->body.budget};
+    x->body = x->unpacking->body;
+    x->unpacking->body = (struct srv_body){.budget = x->body.budget};
 }
 
 static void on_unpack(uv_work_t *w) /* thread pool */
 {
     struct srv_exchange *x = w->data;
 
-    x->unpack_status = unpack(x);
+    x->unpacking->status = unpack(x);
 }
 
 static void on_unpacked(uv_work_t *w, int status) /* loop thread */
@@ -303,8 +306,8 @@ static void on_unpacked(uv_work_t *w, int status) /* loop thread */
 
     (void)status; /* never cancelled */
     if (x->state == SRV_X_UNPACKING && !x->detached) {
-        if (x->unpack_status != 0) {
-            unpack_error(x, x->unpack_status);
+        if (x->unpacking->status != 0) {
+            unpack_error(x, x->unpacking->status);
             srv_exchange_resume(x);
         } else {
             take_unpacked(x);
@@ -312,6 +315,16 @@ static void on_unpacked(uv_work_t *w, int status) /* loop thread */
         }
     }
     srv_exchange_release(x);
+}
+
+static enum MHD_Result unpack_elsewhere(struct srv_exchange *x)
+{
+    move_to(x, SRV_X_UNPACKING);
+    x->unpacking->work.data = x;
+    srv_exchange_hold(x);
+    suspend(x);
+    uv_queue_work(x->h->loop, &x->unpacking->work, on_unpack, on_unpacked);
+    return MHD_YES;
 }
 
 /* The request is whole. */
@@ -324,20 +337,16 @@ static enum MHD_Result on_whole(struct srv_exchange *x)
         return MHD_NO;
     if (x->reject != 0)
         return queue_error(x, x->reject, x->reject_message);
-    if (x->body.len != 0 &&
-        (x->coding != SRV_IDENTITY || (multipart && x->body.len > SRV_UNPACK_HERE))) {
-        move_to(x, SRV_X_UNPACKING);
-        x->work.data = x;
-        srv_exchange_hold(x);
-        suspend(x);
-        uv_queue_work(x->h->loop, &x->work, on_unpack, on_unpacked);
-        return MHD_YES;
-    }
-    if (multipart && x->body.len != 0) {
-        int status = unpack(x);
-
-        if (status != 0) {
-            unpack_error(x, status);
+    if (x->body.len != 0 && (multipart || x->coding != SRV_IDENTITY)) {
+        x->unpacking = calloc(1, sizeof(*x->unpacking));
+        if (!x->unpacking)
+            return queue_error(x, 503, "no memory to take the body apart");
+        x->unpacking->body.budget = &x->h->budget;
+        if (x->coding != SRV_IDENTITY || x->body.len > SRV_UNPACK_HERE)
+            return unpack_elsewhere(x);
+        x->unpacking->status = unpack(x);
+        if (x->unpacking->status != 0) {
+            unpack_error(x, x->unpacking->status);
             return queue_reply(x);
         }
     }

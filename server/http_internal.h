@@ -69,6 +69,14 @@ struct srv_stream {
     struct srv_exchange *next; /* of those with room; each is held */
 };
 
+/* A body on its way to be decompressed or taken apart. */
+struct srv_unpacking {
+    uv_work_t work;
+    struct srv_body body; /* decompressed */
+    int status;
+    struct pcv_err err;
+};
+
 struct srv_exchange {
     struct srv_http *h;
     struct srv_conn *k;          /* NULL when GONE */
@@ -97,10 +105,7 @@ struct srv_exchange {
     struct srv_body body;
     struct srv_parts parts;
 
-    uv_work_t work; /* UNPACKING: belongs to the thread pool, with unpacked and parts */
-    struct srv_body unpacked;
-    int unpack_status;
-    struct pcv_err unpack_err;
+    struct srv_unpacking *unpacking; /* own; NULL: the body is as it came */
 
     int status;
     size_t reply_bytes;

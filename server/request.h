@@ -62,11 +62,11 @@ struct srv_flow;
 
 struct srv_request {
     enum srv_state state; /* written by srv_request_move alone */
+    atomic_bool cancelled;
     struct srv_flow *flow;
     struct srv_model *model;
     struct srv_exchange *x;    /* NULL when gone */
     struct srv_exchange *held; /* while another thread reads it, else NULL */
-    atomic_bool cancelled;
 
     struct srv_source source;
     struct wire_request *wire; /* own */
@@ -74,8 +74,11 @@ struct srv_request {
     struct srv_kept *asked;    /* a reference: the latents that are asked; NULL: it brings inputs */
     int code;                  /* of decoding, adapting, encoding: 0 or PCV_E*, see err */
     struct pcv_err err;
-    bool busy;    /* code: no room for the results just now */
-    bool success; /* answered 200 */
+    bool busy;      /* code: no room for the results just now */
+    bool success;   /* answered 200 */
+    bool encoded;   /* by the lane: made is there, or code */
+    bool streaming; /* the reply has begun: errors are lines of it */
+    int batch_items;
     uv_work_t work;
 
     struct srv_ticket ticket;
@@ -86,14 +89,11 @@ struct srv_request {
     struct srv_follower follower;    /* WAITING */
     char (*handles)[SRV_HANDLE + 1]; /* own: [job's nitems] of what was kept, or NULL */
     uint64_t kept_until_ns;
-    bool streaming; /* the reply has begun: errors are lines of it */
 
     uint64_t arrived_ns, queued_ns, started_ns, computed_ns;
     double adapt_s, queue_s, encode_s, process_s, decode_s; /* the batches', for the last three */
-    int batch_items;
 
     struct srv_body_made made; /* the reply, or lines of it, own */
-    bool encoded;              /* by the lane: made is there, or code */
 };
 
 /* own: the flow's, srv_request_settle frees it. NULL without memory. State PARSED. */

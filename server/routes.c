@@ -278,13 +278,13 @@ static void on_replied(void *ctx, const struct srv_exchange *x, int status, size
     const struct srv_request *r = srv_exchange_data(x);
     if (r && r->state != SRV_DONE)
         r = NULL; /* timed out: another thread still has it */
-    char code[8];
+    const char code[] = {(char)('0' + status / 100 % 10), (char)('0' + status / 10 % 10),
+                         (char)('0' + status % 10), 0};
     bool known = !srv_route_find(srv_exchange_method(x), srv_exchange_path(x), &m, &allow);
     const struct srv_model *model = r ? r->model
                                     : known && m.model
                                         ? srv_registry_find(s->registry, m.model, m.model_len)
                                         : NULL;
-    snprintf(code, sizeof code, "%d", status);
     srv_metrics_add(s->metrics, SRV_M_requests_total, 1,
                     SRV_LABELS(known ? m.route->pattern : "other", model ? model->name : "",
                                r ? srv_request_task(r) : "", code));
