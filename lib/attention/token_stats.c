@@ -260,20 +260,21 @@ static bool goes_in_runs(const struct pcv_segment *s, int *moving, int *content)
 static void bind_table(const struct pcv_group *g, struct pcv_row_sums of, int64_t m, bool moving,
                        struct pcv_stat_run *run)
 {
-    const int row = pcv_group_row(g, m);
-    int64_t left = run->n;
+    const uint32_t at = (uint32_t)m, div = (uint32_t)g->div, rows = (uint32_t)g->rows;
+    const uint32_t step = at / div, row = step % rows; /* short divisions: runs are short, too */
+    uint32_t left = (uint32_t)run->n;
 
     if (moving) {
         run->row_sum = of.sum + row;
         run->row_squares = of.squares + row;
-        left = g->rows - row;
+        left = rows - row;
     } else {
         run->sum += of.sum[row];
         run->squares += of.squares[row];
-        if (g->rows > 1)
-            left = g->div - m % g->div;
+        if (rows > 1)
+            left = div - (at - step * div);
     }
-    if (left < run->n)
+    if (left < (uint32_t)run->n)
         run->n = (int)left;
 }
 
