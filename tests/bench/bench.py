@@ -98,22 +98,24 @@ def shipped(peak, repeat):
 
 # ---- tables -------------------------------------------------------------------------------------
 
-GROUPS = f"{'':38}{' ratios ':-^34} {' milliseconds, median ':-^35} {' GMAC ':-^15}"
-COLUMNS = (f"{'':30}{'threads':>7} {'used':>6} {'best':>6} {'dense':>6} {'process':>7} {'of 1':>6}"
+GROUPS = f"{'':38}{' ratios ':-^41} {' milliseconds, median ':-^35} {' GMAC ':-^15}"
+COLUMNS = (f"{'':30}{'threads':>7} {'used':>6} {'best':>6} {'dense':>6} {'process':>7} {'of 1':>6} {'SGEMM':>6}"
            f" {'encode':>8} {'process':>8} {'decode':>8} {'total':>8} {'done':>7} {'dense':>7} {'RSS MB':>7}")
 
 
 def print_rows(rows):
     print(GROUPS)
     print(COLUMNS)
-    alone = None
+    alone = alone_peak = None
     for row in rows:
         ms, share, gmac = row["ms"], row["share"], row["gmac"]
         fastest = ms["process"]["min"]
-        alone = fastest if row["threads"] == 1 else alone
-        row["process_speedup"] = alone / fastest
+        if row["threads"] == 1:
+            alone, alone_peak = fastest, row["peak_gflops"]
+        row["process_speedup"], row["peak_speedup"] = alone / fastest, row["peak_gflops"] / alone_peak
         print(f"{row['name']:30}{row['threads']:>7} {share['used']:6.2f} {share['best']:6.2f} {share['dense']:6.2f} "
-              f"{share['process']:7.2f} {alone / fastest:5.2f}x {ms['encode']['median']:8.1f} {ms['process']['median']:8.1f} "
+              f"{share['process']:7.2f} {row['process_speedup']:5.2f}x {row['peak_speedup']:5.2f}x "
+              f"{ms['encode']['median']:8.1f} {ms['process']['median']:8.1f} "
               f"{ms['decode']['median']:8.1f} {ms['total']['median']:8.1f} {gmac['done']['total']:7.2f} "
               f"{gmac['dense']['total']:7.2f} {row['peak_rss_mb']:7.0f}  {row['note']}")
 
