@@ -63,16 +63,14 @@ static const uint32_t exp2_eighths[8] = {
     0x3f800000, 0x3f7b95c2, 0x3f7837f0, 0x3f75fed7, 0x3f7504f3, 0x3f75672a, 0x3f7744fd, 0x3f7ac0c7,
 };
 
-/* x = 2^x, x <= 127: x = i/8 + f, |f| <= 1/16: 2^f = 1 + f q(f) with q of degree 2, relative error
- * 3e-8 before rounding. From -126 down the error is less than 2^-126, from -127 down the result is
- * 0. NaN stays NaN. */
-ALWAYS void exp2_avx2(v8 *x, const int n)
+/* x = 2^x, |x| <= 126: x = i/8 + f, |f| <= 1/16: 2^f = 1 + f q(f) with q of degree 2, relative
+ * error 3e-8 before rounding. NaN stays NaN. */
+ALWAYS void exp2_near_avx2(v8 *x, const int n)
 {
     const v8 magic = set1(0x1.8p20f); /* added, it leaves 8 x in the low bits */
     const v8 eighths = _mm256_loadu_ps((const float *)exp2_eighths);
     v8 i[6], f[6], q[6];
 
-    EACH_VECTOR x[v] = _mm256_max_ps(set1(-127.0f), x[v]); /* in this order NaN stays NaN */
     EACH_VECTOR i[v] = _mm256_add_ps(x[v], magic);
     EACH_VECTOR f[v] = _mm256_sub_ps(x[v], _mm256_sub_ps(i[v], magic));
     EACH_VECTOR x[v] = _mm256_permutevar8x32_ps(eighths, _mm256_castps_si256(i[v]));
@@ -81,6 +79,14 @@ ALWAYS void exp2_avx2(v8 *x, const int n)
     EACH_VECTOR q[v] = _mm256_fmadd_ps(set1(0x1.c6a004p-5f), f[v], set1(0x1.ec0c32p-3f));
     EACH_VECTOR q[v] = _mm256_fmadd_ps(q[v], f[v], set1(0x1.62e432p-1f));
     EACH_VECTOR x[v] = _mm256_fmadd_ps(_mm256_mul_ps(x[v], f[v]), q[v], x[v]);
+}
+
+/* The same, x <= 127. From -126 down the error is less than 2^-126, from -127 down the result is 0.
+ */
+ALWAYS void exp2_avx2(v8 *x, const int n)
+{
+    EACH_VECTOR x[v] = _mm256_max_ps(set1(-127.0f), x[v]); /* in this order NaN stays NaN */
+    exp2_near_avx2(x, n);
 }
 
 /* x Phi(x) = x / 2 erfc(-x / sqrt 2): erfc of the absolute value is 2^(a q(a)), q of degree 9

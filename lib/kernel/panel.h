@@ -175,11 +175,11 @@ static inline size_t pcv_panel_need(int rows, int block)
            PCV_PANEL_MOST_LANES;
 }
 
-/* Floats of scratch of attention: weights of one panel; of each, two sums and its queries. */
+/* Floats of scratch of attention: weights of one panel; of each, four rows and its queries. */
 static inline size_t pcv_attend_need(int rows, int dk)
 {
     return (size_t)PCV_PANEL_KEYS * PCV_PANEL_MOST_LANES +
-           (size_t)(2 + dk) * pcv_panel_need(rows, rows);
+           (size_t)(4 + dk) * pcv_panel_need(rows, rows);
 }
 
 #endif

@@ -18,6 +18,7 @@ enum { VW = 8, J3 = 4, J2 = 6, J1 = 8 };
 #define vfma       _mm256_fmadd_ps
 #define vsqrt      _mm256_sqrt_ps
 #define vexp2      exp2_avx2
+#define vexp2_near exp2_near_avx2
 #define vgelu_erf  erf_gelu_avx2
 #define vgelu_tanh tanh_gelu_avx2
 

@@ -34,6 +34,7 @@ enum { VW = 16, J3 = 8, J2 = 12, J1 = 12 };
             _mm512_insertf32x8(_mm512_castps256_ps512(half[2 * i]), half[2 * i + 1], 1);           \
     }
 HALVES(vexp2, exp2_avx2)
+HALVES(vexp2_near, exp2_near_avx2)
 HALVES(vgelu_erf, erf_gelu_avx2)
 HALVES(vgelu_tanh, tanh_gelu_avx2)
 #undef HALVES

@@ -265,6 +265,43 @@ static void sums_shrink_when_the_largest_grows(void **state)
     }
 }
 
+/* Scores whose size alone says nothing, before, between and after those that are far from zero:
+ * what a table may leave out for the former must not be missed when the latter come. A weight of
+ * e^-70 may be rough. */
+static void far_scores_come_early_or_late(void **state)
+{
+    static const float chunks[][3] = {
+        {3, -1e4f, 2},       {-1e4f, 3, 2}, {3, 2, -1e4f},
+        {-300, -1e4f, -301}, {40, 41, 42},  {1, 80, 81.5f},
+        {-70, -71, -72},     {3, 300, 299}, {-1e4f, 40, -20},
+        {41, -41, 41},       {2e38f, 1, 2}, {1, -2e38f, 0.5f},
+        {-50, 30, -50},      {30, 100, 99}, {-2e38f, -2e38f, -2e38f},
+    };
+
+    (void)state;
+    EACH_TABLE(k) for (size_t v = 0; v < LEN(chunks); v++)
+    {
+        double top = -INFINITY, whole = 0;
+        float x[KEYS];
+
+        for (int j = 0; j < KEYS; j++) {
+            x[j] = chunks[v][j / PCV_PANEL_KEYS];
+            top = fmax(top, x[j]);
+        }
+        for (int j = 0; j < KEYS; j++)
+            whole += exp(x[j] - top);
+        for (int chunk = 0; chunk < 3; chunk++) {
+            const int at = chunk * PCV_PANEL_KEYS + 5;
+            const double want = exp(x[at] - top) / whole;
+
+            for (int lane = 0; lane < k->lanes; lane += k->lanes - 1)
+                CHECK_ONE(read_lane(k, lane, x, KEYS, at, 1), want, want * 3e-5 + 1e-20,
+                          "%s: scores %g %g %g, a key of chunk %d", table_name(k),
+                          (double)chunks[v][0], (double)chunks[v][1], (double)chunks[v][2], chunk);
+        }
+    }
+}
+
 /* NaN anywhere in a row makes that row NaN and no other. */
 static void nan_stays_in_its_row(void **state)
 {
@@ -312,6 +349,7 @@ int main(void)
         cmocka_unit_test(attention_matches_and_is_row_stable),
         cmocka_unit_test(equal_scores_weigh_the_same),
         cmocka_unit_test(the_largest_of_far_scores_is_read_alone),
+        cmocka_unit_test(far_scores_come_early_or_late),
         cmocka_unit_test(sums_shrink_when_the_largest_grows),
         cmocka_unit_test(nan_stays_in_its_row),
         cmocka_unit_test(nan_among_scores_is_not_hidden),
