@@ -69,7 +69,8 @@ struct srv_stream {
     struct srv_exchange *next; /* of those with room; each is held */
 };
 
-/* A body on its way to be decompressed or taken apart. */
+/* A body on its way to be decompressed or taken apart: the thread pool's while UNPACKING, with the
+ * exchange's body and parts. */
 struct srv_unpacking {
     uv_work_t work;
     struct srv_body body; /* decompressed */

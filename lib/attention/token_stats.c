@@ -67,21 +67,7 @@ struct sums {
     double sum[TOGETHER], squares[TOGETHER];
 };
 
-/* Plane after plane, as content lies. */
-static void plane_sums(const struct pcv_group *g, int64_t m0, int n, struct sums *to)
-{
-    for (int c = 0; c < g->raw; c++) {
-        const float *x = g->content.at + m0 + (size_t)c * g->content.channel;
-
-        for (int i = 0; i < n; i++) {
-            to->sum[i] += x[i];
-            to->squares[i] += (double)x[i] * x[i];
-        }
-    }
-}
-
-/* Token after token. */
-static void row_sums(const struct pcv_group *g, int64_t m0, int n, struct sums *to)
+static void content_sums(const struct pcv_group *g, int64_t m0, int n, struct sums *to)
 {
     for (int i = 0; i < n; i++) {
         double sum, squares;
@@ -116,40 +102,55 @@ static void lifted_sums(const struct pcv_group *g, const double *form, int64_t m
     }
 }
 
-/* The next n tokens have the rows from here on, one each. */
-static void add_rows(double *restrict to, const double *restrict by_row, int n)
+/* A table whose row does not change within a run, as long as that may be. */
+static bool stands_still(const struct pcv_group *g)
 {
-    for (int i = 0; i < n; i++)
-        to[i] += by_row[i];
+    return !g->ids && (g->div > 1 || g->rows == 1);
 }
 
-static void add_row(double *to, double of_row, int n)
+/* What a table without ids says of tokens from m on; shortens the run to where that changes. */
+static void bind_table(const struct pcv_group *g, struct pcv_row_sums of, int64_t m,
+                       struct pcv_stat_run *run)
 {
-    for (int i = 0; i < n; i++)
-        to[i] += of_row;
+    const uint32_t at = (uint32_t)m, div = (uint32_t)g->div, rows = (uint32_t)g->rows;
+    const uint32_t step = at / div, row = step % rows; /* short divisions: runs are short, too */
+    uint32_t left = (uint32_t)run->n;
+
+    if (stands_still(g)) {
+        run->sum += of.sum[row];
+        run->squares += of.squares[row];
+        if (rows > 1)
+            left = div - (at - step * div);
+    } else {
+        run->row_sum = of.sum + row;
+        run->row_squares = of.squares + row;
+        left = rows - row;
+    }
+    if (left < (uint32_t)run->n)
+        run->n = (int)left;
 }
 
-/* Rows follow one another, each for div tokens; runs, for divisions would take longer than all the
- * rest. */
+/* each: NULL, or what the n tokens have instead of the same. */
+static void add(double *restrict to, double same, const double *restrict each, int n)
+{
+    for (int i = 0; i < n; i++)
+        to[i] += each ? each[i] : same;
+}
+
 static void table_sums(const struct pcv_group *g, struct pcv_row_sums of, int64_t m0, int n,
                        struct sums *to)
 {
-    int run;
+    struct pcv_stat_run run;
 
-    for (int i = 0; i < n; i += run) {
-        const int row = pcv_group_row(g, m0 + i);
-
-        if (!g->ids && g->div == 1) {
-            run = g->rows - row < n - i ? g->rows - row : n - i;
-            add_rows(to->sum + i, of.sum + row, run);
-            add_rows(to->squares + i, of.squares + row, run);
-        } else {
-            const int64_t left = g->ids ? 1 : g->div - (m0 + i) % g->div;
-
-            run = left < n - i ? (int)left : n - i;
-            add_row(to->sum + i, of.sum[row], run);
-            add_row(to->squares + i, of.squares[row], run);
-        }
+    for (int i = 0; g->ids && i < n; i++) {
+        to->sum[i] += of.sum[g->ids[m0 + i]];
+        to->squares[i] += of.squares[g->ids[m0 + i]];
+    }
+    for (int i = 0; !g->ids && i < n; i += run.n) {
+        run = (struct pcv_stat_run){.n = n - i};
+        bind_table(g, of, m0 + i, &run);
+        add(to->sum + i, run.sum, run.row_sum, run.n);
+        add(to->squares + i, run.squares, run.row_squares, run.n);
     }
 }
 
@@ -178,13 +179,6 @@ static void prepare_sums(const struct pcv_segment *s, double *work, struct known
     }
 }
 
-/* Tokens of a block whose sums are all there. */
-static struct pcv_stat_run whole_sums(const struct sums *of, int n, int channels, float eps)
-{
-    return (struct pcv_stat_run){
-        .n = n, .channels = channels, .row_sum = of->sum, .row_squares = of->squares, .eps = eps};
-}
-
 /* Overlapping groups: the sum has no shortcut, so write each token out once. */
 static void stats_by_token(const struct pcv_kernels *k, const struct pcv_segment *s, int channels,
                            float eps, float *mean, float *r, float *work)
@@ -192,7 +186,8 @@ static void stats_by_token(const struct pcv_kernels *k, const struct pcv_segment
     for (int64_t m0 = 0; m0 < s->tokens; m0 += TOGETHER) {
         const int n = s->tokens - m0 < TOGETHER ? (int)(s->tokens - m0) : TOGETHER;
         struct sums of;
-        struct pcv_stat_run run = whole_sums(&of, n, channels, eps);
+        const struct pcv_stat_run run = {
+            .n = n, .channels = channels, .row_sum = of.sum, .row_squares = of.squares, .eps = eps};
 
         for (int i = 0; i < n; i++) {
             pcv_segment_token(s, channels, m0 + i, work, work + channels);
@@ -202,85 +197,72 @@ static void stats_by_token(const struct pcv_kernels *k, const struct pcv_segment
     }
 }
 
+/* Content that the kernel adds itself: plane after plane, of tokens from m on. */
+static void bind_content(const struct pcv_group *g, int64_t m, struct pcv_stat_run *run)
+{
+    run->x = g->content.at + m;
+    run->x_step = g->content.channel;
+    run->planes = g->raw;
+}
+
 /* Any groups that share no channel: their sums are added up, group by group. */
 static void stats_by_group(const struct pcv_kernels *k, const struct pcv_segment *s,
-                           const struct known *of, const struct pcv_stat_run *fixed, float *mean,
-                           float *r)
+                           const struct known *of, const struct pcv_stat_run *fixed, int content,
+                           float *mean, float *r)
 {
     for (int64_t m0 = 0; m0 < s->tokens; m0 += TOGETHER) {
         const int n = s->tokens - m0 < TOGETHER ? (int)(s->tokens - m0) : TOGETHER;
-        struct sums block;
-        struct pcv_stat_run run = whole_sums(&block, n, fixed->channels, fixed->eps);
+        struct sums block = {{0}, {0}};
+        struct pcv_stat_run run = *fixed;
 
-        for (int i = 0; i < n; i++) {
-            block.sum[i] = fixed->sum;
-            block.squares[i] = fixed->squares;
-        }
+        run.n = n;
+        run.row_sum = block.sum;
+        run.row_squares = block.squares;
         for (int i = 0; i < s->ngroups; i++) {
             const struct pcv_group *g = &s->group[i];
 
-            if (g->kind == PCV_GROUP_TABLE)
+            if (i == content)
+                bind_content(g, m0, &run);
+            else if (g->kind == PCV_GROUP_TABLE)
                 table_sums(g, of[i].rows, m0, n, &block);
             else if (g->kind == PCV_GROUP_DENSE && g->lift)
                 lifted_sums(g, of[i].form, m0, n, &block);
-            else if (g->kind == PCV_GROUP_DENSE && g->content.row == 1)
-                plane_sums(g, m0, n, &block);
             else if (g->kind == PCV_GROUP_DENSE)
-                row_sums(g, m0, n, &block);
+                content_sums(g, m0, n, &block);
         }
         k->token_stats(mean + m0, r + m0, &run);
     }
 }
 
-/* A table whose row does not change within a run, as long as that may be. */
-static bool stands_still(const struct pcv_group *g)
+/* The first group whose content stands plane by plane, as it is, or -1. */
+static int plane_content(const struct pcv_segment *s)
 {
-    return !g->ids && (g->div > 1 || g->rows == 1);
+    for (int i = 0; i < s->ngroups; i++)
+        if (s->group[i].kind == PCV_GROUP_DENSE && !s->group[i].lift &&
+            s->group[i].content.row == 1)
+            return i;
+    return -1;
 }
 
-/* Whether tokens go in runs: at most one table moves on with every token, and content is at most
- * one group's, plane by plane. moving, content: their places, or -1. */
-static bool goes_in_runs(const struct pcv_segment *s, int *moving, int *content)
+/* Whether tokens go in runs: at most one table moves on with every token, and there is no content
+ * but that of group `content`. */
+static bool goes_in_runs(const struct pcv_segment *s, int content)
 {
-    *moving = *content = -1;
+    int moving = 0;
+
     for (int i = 0; i < s->ngroups; i++) {
         const struct pcv_group *g = &s->group[i];
-        int *only = g->kind == PCV_GROUP_TABLE ? moving : content;
 
-        if (g->kind == PCV_GROUP_CONST || (g->kind == PCV_GROUP_TABLE && stands_still(g)))
-            continue;
-        if (*only >= 0 || g->ids || g->lift || (only == content && g->content.row != 1))
+        if (g->ids || (g->kind == PCV_GROUP_DENSE && i != content))
             return false;
-        *only = i;
+        moving += g->kind == PCV_GROUP_TABLE && !stands_still(g);
     }
-    return true;
-}
-
-/* What the table says of tokens from m on; shortens the run to where that changes. */
-static void bind_table(const struct pcv_group *g, struct pcv_row_sums of, int64_t m, bool moving,
-                       struct pcv_stat_run *run)
-{
-    const uint32_t at = (uint32_t)m, div = (uint32_t)g->div, rows = (uint32_t)g->rows;
-    const uint32_t step = at / div, row = step % rows; /* short divisions: runs are short, too */
-    uint32_t left = (uint32_t)run->n;
-
-    if (moving) {
-        run->row_sum = of.sum + row;
-        run->row_squares = of.squares + row;
-        left = rows - row;
-    } else {
-        run->sum += of.sum[row];
-        run->squares += of.squares[row];
-        if (rows > 1)
-            left = div - (at - step * div);
-    }
-    if (left < (uint32_t)run->n)
-        run->n = (int)left;
+    return moving <= 1;
 }
 
 static void stats_by_run(const struct pcv_kernels *k, const struct pcv_segment *s,
-                         const struct known *of, const struct pcv_stat_run *fixed, int moving,
-                         int content, float *mean, float *r)
+                         const struct known *of, const struct pcv_stat_run *fixed, int content,
+                         float *mean, float *r)
 {
     struct pcv_stat_run run;
 
@@ -289,12 +271,9 @@ static void stats_by_run(const struct pcv_kernels *k, const struct pcv_segment *
         run.n = (int)(s->tokens - m);
         for (int i = 0; i < s->ngroups; i++)
             if (s->group[i].kind == PCV_GROUP_TABLE)
-                bind_table(&s->group[i], of[i].rows, m, i == moving, &run);
-        if (content >= 0) {
-            run.x = s->group[content].content.at + m;
-            run.x_step = s->group[content].content.channel;
-            run.planes = s->group[content].raw;
-        }
+                bind_table(&s->group[i], of[i].rows, m, &run);
+        if (content >= 0)
+            bind_content(&s->group[content], m, &run);
         k->token_stats(mean + m, r + m, &run);
     }
 }
@@ -303,8 +282,8 @@ void pcv_segment_stats(const struct pcv_kernels *k, const struct pcv_segment *s,
                        float eps, float *mean, float *r, void *work)
 {
     struct pcv_stat_run fixed = {.channels = channels, .eps = eps};
+    const int content = plane_content(s);
     struct known of[PCV_MAX_GROUPS];
-    int moving, content;
 
     if (s->overlap) {
         stats_by_token(k, s, channels, eps, mean, r, work);
@@ -320,8 +299,8 @@ void pcv_segment_stats(const struct pcv_kernels *k, const struct pcv_segment *s,
         fixed.sum += sum;
         fixed.squares += squares;
     }
-    if (goes_in_runs(s, &moving, &content))
-        stats_by_run(k, s, of, &fixed, moving, content, mean, r);
+    if (goes_in_runs(s, content))
+        stats_by_run(k, s, of, &fixed, content, mean, r);
     else
-        stats_by_group(k, s, of, &fixed, mean, r);
+        stats_by_group(k, s, of, &fixed, content, mean, r);
 }
